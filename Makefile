@@ -1,0 +1,60 @@
+# Everything runs in .venv, made from the pinned versions in constraints.txt.
+#
+#   PYTHON    the interpreter that makes .venv (3.11 or newer)
+#   WORKERS   how many processes share the tests
+
+PYTHON  ?= python3
+WORKERS ?= 2
+
+BIN   := .venv/bin
+STAMP := .venv/.installed
+# One thread for each test process: more would only compete for the cores.
+# pytest-benchmark is left out because it warns when the tests are spread over
+# processes, and a warning is an error.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:benchmark \
+	-n $(WORKERS) --dist worksteal
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint bench clean
+
+help: ## say what the targets do
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | \
+		while IFS='|' read -r target text; do printf '%-16s %s\n' "$$target" "$$text"; done
+
+demo: $(STAMP) ## run the demonstration and write its figures to demo/
+	$(BIN)/gradconv demo -o demo
+
+test: $(STAMP) ## run the tests, but for the slow ones
+	$(PYTEST)
+
+test-all: $(STAMP) ## run all tests; those of a GPU skip where there is none
+	$(PYTEST) -m ""
+
+lint: $(STAMP) ## check style, format, types and the order of the layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP) ## run the benchmarks
+	$(BIN)/python -m benchmarks.run
+
+clean: ## remove what the other targets made, but for .venv
+	rm -rf demo build dist .benchmarks .coverage .hypothesis .import_linter_cache \
+		.mypy_cache .pytest_cache .ruff_cache *.egg-info
+	find . -path ./.venv -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
+
+# The stamp is touched last, so an installation that was cut short starts again.
+# The two variables hold the build's own requirements to the same pins (older
+# and newer pip read different ones).
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "gradconv needs Python 3.11 or newer, and $(PYTHON) is not:" >&2; \
+		$(PYTHON) --version >&2; \
+		echo "name another one, for example: make PYTHON=python3.12" >&2; \
+		exit 1; }
+	$(PYTHON) -m venv .venv
+	PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+		$(BIN)/python -m pip install --disable-pip-version-check \
+		-c constraints.txt -e '.[dev]'
+	touch $@

@@ -1,0 +1,41 @@
+"""Errors that users meet: each names the argument, the rule and what it got."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class InputError(ValueError):
+    """An argument breaks a rule; the message names the argument, the rule and the value."""
+
+
+class StorageError(OSError):
+    """A result could not be read or written; the message names the path and what to do."""
+
+
+class AccuracyError(ArithmeticError):
+    """A computed result failed its own check; the message holds the number that shows it."""
+
+
+def unknown_name(argument: str, got: object, known: Iterable[str]) -> InputError:
+    """Build the error for a name that is not in a registry, with the nearest known one.
+
+    Parameters
+    ----------
+    argument : str
+        Name of the argument at fault.
+    got : object
+        What the user gave.
+    known : iterable of str
+        The names that would have been accepted.
+
+    Returns
+    -------
+    InputError
+        To be raised by the caller.
+    """
+    names = sorted(known)
+    near = get_close_matches(str(got), names, n=1, cutoff=0.4)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return InputError(f"`{argument}` must be one of {', '.join(names)}; got {got!r}{hint}")

@@ -1,0 +1,411 @@
+"""Noise models: how each is drawn on a mesh, and its exact second moments.
+
+Given the clean signal u, the input is x = gain·u + offset + η with E[η | u] = 0. On a mesh of n
+cells the modes of η have mean power S(k) = E|η̂_k|² (Fourier coefficients divided by the number of
+cells). For the non-Gaussian pixel noises gain, offset and S follow from the law of one pixel.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from gradconv.fields.streams import (
+    SamplePath,
+    hermitian_modes,
+    mesh_spectrum,
+    pixel_field,
+    white_field,
+)
+from gradconv.mesh import FourierGrid, Mesh
+from gradconv.registry import Choice, Registry
+
+NOISES: Registry[Noise] = Registry("noise")
+
+
+class Noise(Choice):
+    """A noise model.
+
+    Attributes
+    ----------
+    gaussian : bool
+        Whether η is Gaussian.
+    coupling : str
+        How neighbouring meshes share a path in the refinement setting.
+    """
+
+    gaussian: ClassVar[bool] = True
+    coupling: ClassVar[str] = "injection"
+
+    @property
+    def gain(self) -> float:
+        """Factor of the signal in the mean of the input."""
+        return 1.0
+
+    @property
+    def offset(self) -> float:
+        """Constant in the mean of the input."""
+        return 0.0
+
+    @abstractmethod
+    def power(self, mesh: Mesh, mean: float, square: float) -> np.ndarray | float:
+        """S(k) on a mesh, full FFT order ``mesh.shape``, or one number if it is flat.
+
+        Parameters
+        ----------
+        mesh : Mesh
+            The mesh on which the noise is drawn.
+        mean, square : float
+            Means over the box of u and u² (read by noise that depends on the signal).
+        """
+
+    @abstractmethod
+    def apply(
+        self, signal: np.ndarray, mesh: Mesh, path: SamplePath, coupled: bool
+    ) -> np.ndarray:
+        """Noisy version of `signal`, shape ``(channels, *mesh.shape)``.
+
+        Parameters
+        ----------
+        signal : ndarray
+            Clean signal, shape ``(channels, *mesh.shape)``.
+        mesh : Mesh
+            The mesh.
+        path : SamplePath
+            Source of randomness.
+        coupled : bool
+            Whether coarser meshes must see the same path (the refinement setting).
+        """
+
+    def check(self, lowest: float, highest: float) -> None:
+        """Raise an `InputError` if signals in [lowest, highest] cannot carry this noise."""
+
+
+@NOISES.register("none")
+@dataclass(frozen=True)
+class NoNoise(Noise):
+    """No noise."""
+
+    def power(self, mesh: Mesh, mean: float, square: float) -> float:
+        """Return zero."""
+        return 0.0
+
+    def apply(
+        self, signal: np.ndarray, mesh: Mesh, path: SamplePath, coupled: bool
+    ) -> np.ndarray:
+        """Return the signal."""
+        return signal
+
+
+@NOISES.register("pixel")
+@dataclass(frozen=True)
+class Pixel(Noise):
+    """Independent normal values on the mesh it is drawn on: S = σ² h^d.
+
+    Parameters
+    ----------
+    sigma : float
+        Standard deviation of a pixel.
+    """
+
+    sigma: float = 0.5
+
+    def __post_init__(self) -> None:
+        self.require_finite()
+        self.require(self.sigma > 0, "sigma must be positive")
+
+    def power(self, mesh: Mesh, mean: float, square: float) -> float:
+        """Return σ² h^d."""
+        return self.sigma**2 * mesh.h**mesh.dim
+
+    def apply(
+        self, signal: np.ndarray, mesh: Mesh, path: SamplePath, coupled: bool
+    ) -> np.ndarray:
+        """Add the noise."""
+        noisy = np.empty_like(signal)
+        for channel, clean in enumerate(signal):
+            field = pixel_field(path.generator(channel), mesh, coupled, "normal")
+            field *= self.sigma
+            np.add(field, clean, out=noisy[channel])
+        return noisy
+
+
+@NOISES.register("white")
+@dataclass(frozen=True)
+class White(Noise):
+    """Cell means of white noise, variance σ² h^{-d}: S = σ².
+
+    Parameters
+    ----------
+    sigma : float
+        Intensity.
+    """
+
+    coupling: ClassVar[str] = "average"
+    sigma: float = 0.01
+
+    def __post_init__(self) -> None:
+        self.require_finite()
+        self.require(self.sigma > 0, "sigma must be positive")
+
+    def power(self, mesh: Mesh, mean: float, square: float) -> float:
+        """Return σ²."""
+        return self.sigma**2
+
+    def apply(
+        self, signal: np.ndarray, mesh: Mesh, path: SamplePath, coupled: bool
+    ) -> np.ndarray:
+        """Add the noise."""
+        fields = [
+            white_field(path.generator(channel), mesh, coupled) for channel in range(len(signal))
+        ]
+        return signal + self.sigma * np.stack(fields)
+
+
+class SpectralNoise(Noise):
+    """Gaussian noise drawn mode by mode; meshes share the modes they have in common."""
+
+    coupling: ClassVar[str] = "modes"
+
+    @abstractmethod
+    def density(self, *j: np.ndarray) -> np.ndarray:
+        """S at integer modes j (one broadcastable array an axis)."""
+
+    def power(self, mesh: Mesh, mean: float, square: float) -> np.ndarray:
+        """Evaluate the density on the mesh's modes: cut there, never renormalised."""
+        j = np.fft.fftfreq(mesh.n, 1.0 / mesh.n).round()
+        return self.density(*np.meshgrid(*[j] * mesh.dim, indexing="ij", sparse=True))
+
+    def apply(
+        self, signal: np.ndarray, mesh: Mesh, path: SamplePath, coupled: bool
+    ) -> np.ndarray:
+        """Add the noise."""
+        import scipy.fft
+
+        dim = mesh.dim
+        grid = FourierGrid(mesh)
+        j = np.meshgrid(*grid.modes, indexing="ij", sparse=True)
+        amplitude = np.sqrt(self.density(*j))
+        axes = tuple(range(dim))
+        noisy = np.empty_like(signal)
+        for channel, clean in enumerate(signal):
+            rng = path.generator(channel)
+            if coupled and mesh.n % 2 == 0:
+                modes = mesh_spectrum(hermitian_modes(rng, dim, mesh.n // 2), mesh.n, "white")
+            elif coupled:
+                modes = mesh_spectrum(hermitian_modes(rng, dim, mesh.n // 2), mesh.n)
+            else:
+                white = rng.standard_normal(mesh.shape)
+                modes = scipy.fft.rfftn(white, norm="ortho")  # E|·|² = 1
+            modes *= amplitude
+            field = scipy.fft.irfftn(modes, s=mesh.shape, axes=axes, norm="forward")
+            np.add(field, clean, out=noisy[channel])
+        return noisy
+
+
+@NOISES.register("power")
+@dataclass(frozen=True)
+class PowerLaw(SpectralNoise):
+    """S = scale² |j|^{-alpha}, the mean left out.
+
+    Parameters
+    ----------
+    alpha : float
+        Decay of the spectrum: 0 is white, d critical for the mean gap, d/2 for the fluctuation.
+    scale : float
+        Amplitude of the lowest modes.
+    """
+
+    alpha: float = 2.0
+    scale: float = 0.1
+
+    def __post_init__(self) -> None:
+        self.require_finite()
+        self.require(self.scale > 0, "scale must be positive")
+        self.require(abs(self.alpha) <= 20, "alpha must lie in [-20, 20]")
+
+    def density(self, *j: np.ndarray) -> np.ndarray:
+        """Return scale² |j|^{-alpha}, zero at the origin."""
+        square = np.asarray(sum(a * a for a in j), dtype=float)
+        with np.errstate(divide="ignore"):
+            values = self.scale**2 * square ** (-0.5 * self.alpha)
+        values[square == 0] = 0.0
+        return values
+
+
+@NOISES.register("matern")
+@dataclass(frozen=True)
+class Matern(SpectralNoise):
+    """Periodic Matérn field of smoothness ν and correlation length: S ∝ (2ν/ℓ² + |k|²)^{-ν-d/2}.
+
+    Normalised in the whole space: variance sigma² up to the periodic images.
+
+    Parameters
+    ----------
+    nu : float
+        Smoothness, positive.
+    length : float
+        Correlation length, in units of the box.
+    sigma : float
+        Standard deviation.
+
+    References
+    ----------
+    C. Rasmussen, C. Williams, *Gaussian Processes for Machine Learning*, 2006, eq. (4.15).
+    """
+
+    nu: float
+    length: float
+    sigma: float = 0.5
+
+    def __post_init__(self) -> None:
+        self.require_finite()
+        self.require(0 < self.nu <= 20, "nu must lie in (0, 20]")
+        self.require(self.length > 0, "length must be positive")
+        self.require(self.sigma > 0, "sigma must be positive")
+
+    def density(self, *j: np.ndarray) -> np.ndarray:
+        """Evaluate the spectral density of the whole-space field, per mode."""
+        from scipy.special import gammaln
+
+        d, nu = len(j), self.nu
+        scale = 2.0 * nu / self.length**2
+        square = (2.0 * np.pi) ** 2 * np.asarray(sum(a * a for a in j), dtype=float)
+        log_constant = (
+            d * np.log(2.0)
+            + 0.5 * d * np.log(np.pi)
+            + gammaln(nu + 0.5 * d)
+            - gammaln(nu)
+            + nu * np.log(scale)
+        )
+        return self.sigma**2 * np.exp(log_constant - (nu + 0.5 * d) * np.log(scale + square))
+
+
+class PixelLaw(Noise):
+    """Non-Gaussian noise, each pixel on its own: one uniform number a pixel, inverse CDF."""
+
+    gaussian: ClassVar[bool] = False
+
+    @abstractmethod
+    def variance(self, mean: float, square: float) -> float:
+        """Mean over the box of the variance of a pixel."""
+
+    @abstractmethod
+    def transform(self, signal: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+        """Noisy pixels from clean ones and uniform numbers in (0, 1)."""
+
+    def power(self, mesh: Mesh, mean: float, square: float) -> float:
+        """Return the mean variance times h^d: independent pixels have a flat spectrum."""
+        return self.variance(mean, square) * mesh.h**mesh.dim
+
+    def apply(
+        self, signal: np.ndarray, mesh: Mesh, path: SamplePath, coupled: bool
+    ) -> np.ndarray:
+        """Draw one uniform number a pixel and transform."""
+        fields = [
+            self.transform(clean, pixel_field(path.generator(c), mesh, coupled, "uniform"))
+            for c, clean in enumerate(signal)
+        ]
+        return np.stack(fields)
+
+
+@NOISES.register("uniform")
+@dataclass(frozen=True)
+class Uniform(PixelLaw):
+    """Independent uniform values of standard deviation sigma.
+
+    Parameters
+    ----------
+    sigma : float
+        Standard deviation.
+    """
+
+    sigma: float = 0.5
+
+    def __post_init__(self) -> None:
+        self.require_finite()
+        self.require(self.sigma > 0, "sigma must be positive")
+
+    def variance(self, mean: float, square: float) -> float:
+        """Return σ²."""
+        return self.sigma**2
+
+    def transform(self, signal: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+        """Add the centred uniform number."""
+        return signal + np.sqrt(12.0) * self.sigma * (uniform - 0.5)
+
+
+@NOISES.register("poisson")
+@dataclass(frozen=True)
+class Poisson(PixelLaw):
+    """Photon counts: x = Poisson(peak·u)/peak, so that Var x = u/peak. Needs u ≥ 0.
+
+    Parameters
+    ----------
+    peak : float
+        Expected count where the signal is 1.
+    """
+
+    peak: float = 30.0
+
+    def __post_init__(self) -> None:
+        self.require_finite()
+        self.require(0 < self.peak <= 1e6, "peak must lie in (0, 1e6]")
+
+    def check(self, lowest: float, highest: float) -> None:
+        """Refuse negative signals."""
+        self.require(
+            lowest >= 0, f"the signal must be nowhere negative, and its minimum is {lowest:.3g}"
+        )
+
+    def variance(self, mean: float, square: float) -> float:
+        """Return E u / peak."""
+        return mean / self.peak
+
+    def transform(self, signal: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+        """Inverse CDF of the Poisson law."""
+        from scipy.stats import poisson
+
+        return np.asarray(poisson.ppf(uniform, self.peak * signal)).clip(0.0) / self.peak
+
+
+@NOISES.register("salt-and-pepper")
+@dataclass(frozen=True)
+class SaltAndPepper(PixelLaw):
+    """A pixel becomes 0 or 1, each with probability fraction/2: the noise has a mean.
+
+    Parameters
+    ----------
+    fraction : float
+        Share of the pixels hit.
+    """
+
+    fraction: float = 0.1
+
+    def __post_init__(self) -> None:
+        self.require_finite()
+        self.require(0 < self.fraction <= 1, "fraction must lie in (0, 1]")
+
+    @property
+    def gain(self) -> float:
+        """Share of the pixels that survive."""
+        return 1.0 - self.fraction
+
+    @property
+    def offset(self) -> float:
+        """Mean of what replaces the others."""
+        return 0.5 * self.fraction
+
+    def variance(self, mean: float, square: float) -> float:
+        """E x² − (E x)² with E x² = (1−p) u² + p/2."""
+        p = self.fraction
+        mean_square = (1 - p) ** 2 * square + p * (1 - p) * mean + 0.25 * p**2
+        return (1 - p) * square + 0.5 * p - mean_square
+
+    def transform(self, signal: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+        """Replace the two tails of the uniform number."""
+        half = 0.5 * self.fraction
+        return np.where(uniform < half, 0.0, np.where(uniform > 1.0 - half, 1.0, signal))

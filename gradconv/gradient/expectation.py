@@ -1,0 +1,151 @@
+"""Expected gradients without sampling, wherever the law of the data is known.
+
+The gradient is quadratic in the data and the convolution commutes with shifts, so that its mean
+needs only the mean power of each mode. Stationary fluctuations (noise, random signals) have
+uncorrelated modes on the mesh they are drawn on; a restriction pushes their power down by its
+|transfer|². Deterministic signals are restricted as they are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradconv.fields import RandomField
+from gradconv.gradient.fourier import FourierGradient
+from gradconv.gradient.inputs import InputSource
+from gradconv.mesh import FourierGrid, Mesh, MeshHierarchy
+from gradconv.problem import Problem
+
+
+def has_expectation(problem: Problem) -> bool:
+    """Whether `expected_gradients` can be computed for the problem."""
+    return problem.boundary == "periodic"
+
+
+def expected_gradients(
+    problem: Problem, hierarchy: MeshHierarchy, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Exact mean gradient of every level.
+
+    Parameters
+    ----------
+    problem : Problem
+        A periodic problem.
+    hierarchy : MeshHierarchy
+        The levels.
+    seed : int
+        Seed of the run (deterministic signals do not depend on it).
+
+    Returns
+    -------
+    expected : ndarray
+        Shape ``(levels, out, in, p)``.
+    magnitude : ndarray
+        Shape ``(levels,)``: norms of the input's and the target's part added, before they cancel;
+        rounding errors of `expected` are some multiple of machine epsilon times this.
+    """
+    source = InputSource(problem, hierarchy, seed)
+    covariances, crosses = _fluctuations(problem, hierarchy, source)
+    members = [] if problem.signal.random else source.members
+    means, sizes = [], []
+    for level, mesh in enumerate(hierarchy.meshes):
+        engine = FourierGradient(problem.convolution, mesh)
+        spectra = [engine.grid.crop(_half(s[level])) for s in (covariances, crosses)]
+        parts = []
+        for signals, targets in members:
+            x = problem.noise.gain * signals[level] + problem.noise.offset
+            parts.append((engine.spectrum(x[None]), engine.spectrum(targets[level][None])))
+        if not members:
+            x = np.full((1, problem.channels, *mesh.shape), problem.noise.offset)
+            parts.append((engine.spectrum(x), engine.spectrum(np.zeros_like(x))))
+        each = [engine.expected(x, y, *spectra) for x, y in parts]
+        zero = [engine.expected(x, 0 * y, spectra[0], 0 * spectra[1]) for x, y in parts]
+        scale = problem.convolution.scale
+        scaled = [[np.linalg.norm(scale * g) for g in gradients] for gradients in (each, zero)]
+        means.append(np.mean(each, axis=0))
+        # |input part| + |target part| <= 2 |input part| + |gradient|
+        sizes.append(float(np.mean(2 * np.array(scaled[1]) + np.array(scaled[0]))))
+    return np.array(means), np.array(sizes)
+
+
+def _half(spectrum: np.ndarray) -> np.ndarray:
+    return spectrum[..., : spectrum.shape[-1] // 2 + 1]
+
+
+def _multiplier(problem: Problem, mesh: Mesh) -> np.ndarray:
+    """m(j) in full FFT order, shape ``mesh.shape``."""
+    half = problem.target.on_grid(FourierGrid(mesh))
+    mirrored = np.conj(half)
+    for axis in range(mesh.dim - 1):
+        mirrored = np.roll(np.flip(mirrored, axis), 1, axis)
+    inner = mirrored[..., 1 : (mesh.n + 1) // 2][..., ::-1]
+    return np.concatenate([half, inner], axis=-1)
+
+
+def _fluctuations(
+    problem: Problem, hierarchy: MeshHierarchy, source: InputSource
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Covariance of the input and cross-covariance with the target, one spectrum a level."""
+    noise = _noise_spectra(problem, hierarchy, source)
+    if not isinstance(problem.signal, RandomField):
+        return noise, [np.zeros_like(s) for s in noise]
+    powers, crosses = _signal_spectra(problem, hierarchy, problem.signal)
+    gain = problem.noise.gain
+    covariances = [s + gain**2 * p for s, p in zip(noise, powers, strict=True)]
+    return covariances, [gain * c for c in crosses]
+
+
+def _noise_spectra(
+    problem: Problem, hierarchy: MeshHierarchy, source: InputSource
+) -> list[np.ndarray]:
+    drawn_on = hierarchy.meshes if problem.setting == "refinement" else (hierarchy.finest,)
+    spectra = []
+    for mesh in drawn_on:
+        level = hierarchy.sizes.index(mesh.n)
+        mean, square = _moments(problem, mesh, level, source)
+        power = problem.noise.power(mesh, mean, square)
+        spectra.append(np.array(np.broadcast_to(power, mesh.shape), dtype=float))
+    if problem.setting == "refinement":
+        return spectra
+    return problem.restriction.spectra(  # type: ignore[no-any-return]
+        spectra[0], problem.dim, hierarchy.sizes, problem.route
+    )
+
+
+def _signal_spectra(
+    problem: Problem, hierarchy: MeshHierarchy, signal: RandomField
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    def down(mesh: Mesh, sizes: tuple[int, ...]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        power = signal.spectrum(mesh)
+        cross = power * _multiplier(problem, mesh)
+        push = problem.restriction.spectra
+        return tuple(  # type: ignore[return-value]
+            push(s, problem.dim, sizes, problem.route) for s in (power, cross)
+        )
+
+    if problem.setting == "coarsening":
+        return down(hierarchy.finest, hierarchy.sizes)
+    powers, crosses = [], []
+    for mesh in hierarchy.meshes:
+        fine = problem.source_mesh(mesh)
+        power, cross = down(fine, (mesh.n, fine.n))
+        powers.append(power[0])
+        crosses.append(cross[0])
+    return powers, crosses
+
+
+def _moments(
+    problem: Problem, mesh: Mesh, level: int, source: InputSource
+) -> tuple[float, float]:
+    """Mean over box and members of u and u² on the mesh that the noise is drawn on."""
+    if problem.noise.gaussian:
+        return 0.0, 0.0
+    if isinstance(problem.signal, RandomField):
+        fine = problem.source_mesh(mesh)
+        power = problem.signal.spectrum(fine)
+        if problem.setting == "refinement":
+            power = problem.restriction.spectra(power, problem.dim, (mesh.n, fine.n))[0]
+        return 0.0, float(power.sum())
+    values = [signals[level] for signals, _ in source.members]
+    return float(np.mean(values)), float(np.mean(np.square(values)))
+

@@ -1,0 +1,182 @@
+"""The problem under refinement: kernel × signal × target × noise × restriction, in one setting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from gradconv.errors import InputError, unknown_name
+from gradconv.fields import NOISES, SIGNALS, TARGETS, SamplePath
+from gradconv.kernels import KERNELS, Kernel, KernelFamily, KernelOptions
+from gradconv.mesh import Mesh, MeshHierarchy
+from gradconv.restriction import BOUNDARIES, RESTRICTIONS, ROUTES
+
+SETTINGS = ("refinement", "coarsening")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A single linear layer K_h(θ), its data and its loss ½ h^d Σ |K_h(θ) x_h − y_h|².
+
+    Every choice may be given as text, the way the command line takes it (``"pixel:0.5"``), or as
+    a value.
+
+    Parameters
+    ----------
+    kernel : str, KernelFamily or Kernel
+        The convolution.
+    signal : str or Signal
+        Noise-free input u.
+    target : str or Target
+        Target y = m(D)u.
+    noise : str or Noise
+        Noise of the input.
+    restriction : str or Restriction
+        Fine → coarse map. In the refinement setting it says how a mesh sees the signal (u is taken
+        on the mesh of half the size and restricted once); the noise there has the law of its own
+        mesh.
+    setting : {"refinement", "coarsening"}
+        Whether each mesh has a problem of its own (h → 0), or the data live on the finest mesh
+        and coarser levels come from the restriction alone (h_L fixed).
+    dim : int
+        1, 2 or 3.
+    boundary : {"periodic", "zero", "reflecting"}
+        What the convolution sees outside the box.
+    channels : int
+        Channels of signal, target and kernel.
+    route : {"chain", "direct"}
+        How coarsening reaches a level: steps by 2, or one step from the finest mesh.
+    options : KernelOptions
+        Kernel parameters.
+
+    Raises
+    ------
+    InputError
+        If a choice is unknown, or choices contradict each other.
+    """
+
+    kernel: Any = "stencil"
+    signal: Any = "sobolev:3"
+    target: Any = "identity"
+    noise: Any = "none"
+    restriction: Any = "average"
+    setting: str = "coarsening"
+    dim: int = 2
+    boundary: str = "periodic"
+    channels: int = 1
+    route: str = "chain"
+    options: KernelOptions = field(default_factory=KernelOptions)
+
+    def __post_init__(self) -> None:
+        registries = {
+            "signal": SIGNALS,
+            "target": TARGETS,
+            "noise": NOISES,
+            "restriction": RESTRICTIONS,
+        }
+        for name, registry in registries.items():
+            object.__setattr__(self, name, registry.parse(getattr(self, name)))
+        if not isinstance(self.kernel, Kernel):
+            object.__setattr__(self, "kernel", KERNELS.parse(self.kernel))
+        for argument, got, known in (
+            ("setting", self.setting, SETTINGS),
+            ("boundary", self.boundary, BOUNDARIES),
+            ("route", self.route, ROUTES),
+        ):
+            if got not in known:
+                raise unknown_name(argument, got, known)
+        Mesh(self.dim, 2)
+        whole = isinstance(self.channels, int) and not isinstance(self.channels, bool)
+        if not whole or not 1 <= self.channels <= 64:
+            raise InputError(f"`channels` must be a whole number in 1 to 64; got {self.channels!r}")
+        self.restriction.check_boundary(self.boundary)
+        if self.setting == "refinement" and not self.signal.refinable:
+            raise InputError(
+                f"`setting` refinement needs a signal that every mesh can ask for; "
+                f"got {self.signal.spec} (an image has no limit h → 0; use coarsening)"
+            )
+        if self.setting == "refinement" and self.route == "direct":
+            raise InputError("`route` direct belongs to the coarsening setting; got refinement")
+        self._check_kernel()
+
+    def _check_kernel(self) -> None:
+        if isinstance(self.kernel, KernelFamily):
+            strange = [o for o in self.options.given() if o not in self.kernel.options]
+            if strange:
+                raise InputError(
+                    f"`{strange[0]}` is not a parameter of kernel {self.kernel.name}, "
+                    f"which takes {', '.join(self.kernel.options) or 'none'}; got both"
+                )
+        kernel = self.convolution
+        if kernel.dim != self.dim:
+            raise InputError(f"`kernel` must have dim={self.dim}; got {kernel.dim}")
+        if (kernel.out_channels, kernel.in_channels) != (self.channels, self.channels):
+            raise InputError(
+                f"`kernel` must map {self.channels} channels to {self.channels}; "
+                f"got {kernel.in_channels} to {kernel.out_channels}"
+            )
+        if not np.all(np.isfinite(kernel.theta)):
+            raise InputError("`kernel` parameters must be finite; got NaN or infinity")
+
+    @cached_property
+    def convolution(self) -> Kernel:
+        """The kernel with its parameters."""
+        if isinstance(self.kernel, Kernel):
+            return self.kernel
+        return self.kernel.build(self.dim, self.channels, self.options)
+
+    def check(self, hierarchy: MeshHierarchy) -> None:
+        """Raise an `InputError` if the problem cannot be put on the hierarchy; nothing is drawn."""
+        if hierarchy.dim != self.dim:
+            raise InputError(f"`dim` of problem and hierarchy must agree; got {self.dim} and "
+                             f"{hierarchy.dim}")
+        coarsest, finest = hierarchy.meshes[0], self.source_mesh(hierarchy.finest)
+        for mesh in (coarsest, finest):
+            self.signal.check(mesh, self.channels)
+        self.target.check(finest)
+        self.convolution.check(coarsest.h, self.boundary)
+        if not self.noise.gaussian:
+            self.noise.check(*self._signal_range(finest))
+
+    def _signal_range(self, mesh: Mesh) -> tuple[float, float]:
+        if self.signal.random:
+            return -np.inf, np.inf
+        drawn = [self.draw_signal(mesh, m, 0) for m in range(self.signal.members)]
+        return min(float(u.min()) for u in drawn), max(float(u.max()) for u in drawn)
+
+    def source_mesh(self, mesh: Mesh) -> Mesh:
+        """Mesh on which the signal of a level is taken before it is restricted."""
+        return Mesh(mesh.dim, 2 * mesh.n) if self.setting == "refinement" else mesh
+
+    def draw_signal(self, mesh: Mesh, replicate: int, seed: int) -> np.ndarray:
+        """Noise-free signal on a mesh, shape ``(channels, *mesh.shape)``."""
+        path = SamplePath(seed, replicate, "signal")
+        drawn: np.ndarray = self.signal.draw(mesh, self.restriction.grid, self.channels, path)
+        return drawn
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether every replicate is the same."""
+        return bool(
+            self.noise.name == "none" and not self.signal.random and self.signal.members == 1
+        )
+
+    def describe(self) -> dict[str, str | int]:
+        """Return the choices as text, the keys of the data contract."""
+        family = isinstance(self.kernel, KernelFamily)
+        return {
+            "kernel": self.kernel.spec if family else type(self.kernel).__name__,
+            "signal": self.signal.spec,
+            "target": self.target.spec,
+            "noise": self.noise.spec,
+            "setting": self.setting,
+            "restriction": self.restriction.spec,
+            "dim": self.dim,
+            "boundary": self.boundary,
+            "channels": self.channels,
+            "route": self.route,
+        }
+
