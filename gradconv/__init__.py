@@ -1,0 +1,84 @@
+"""gradconv: does the gradient of a convolution survive mesh refinement?
+
+The main job in four lines:
+
+>>> from gradconv import MeshHierarchy, Problem, sweep
+>>> problem = Problem(
+...     "mfc", signal="band-limited:3", noise="pixel:0.5", restriction="injection", dim=1
+... )
+>>> result = sweep(problem, MeshHierarchy.powers_of_two(1, 5, 10), replicates=8)
+>>> print(f"{result.rate('mean_gap').order:.2f}")
+1.00
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gradconv.errors import AccuracyError, InputError, StorageError
+    from gradconv.kernels import KERNELS, Kernel, KernelOptions
+    from gradconv.fields import NOISES, SIGNALS, TARGETS, Multiplier
+    from gradconv.mesh import Mesh, MeshHierarchy
+    from gradconv.problem import Problem
+    from gradconv.rates import Rate, fit_rate
+    from gradconv.restriction import RESTRICTIONS
+    from gradconv.sweeps import Sweep, sweep
+
+__version__ = "0.1.0"
+
+# Names load on first use, so that `import gradconv` and the command line start at once.
+_HOMES = {
+    "AccuracyError": "errors",
+    "InputError": "errors",
+    "StorageError": "errors",
+    "KERNELS": "kernels",
+    "Kernel": "kernels",
+    "KernelOptions": "kernels",
+    "Mesh": "mesh",
+    "MeshHierarchy": "mesh",
+    "Multiplier": "fields",
+    "NOISES": "fields",
+    "Problem": "problem",
+    "RESTRICTIONS": "restriction",
+    "Rate": "rates",
+    "SIGNALS": "fields",
+    "Sweep": "sweeps",
+    "TARGETS": "fields",
+    "fit_rate": "rates",
+    "sweep": "sweeps",
+}
+
+__all__ = [
+    "KERNELS",
+    "NOISES",
+    "RESTRICTIONS",
+    "SIGNALS",
+    "TARGETS",
+    "AccuracyError",
+    "InputError",
+    "Kernel",
+    "KernelOptions",
+    "Mesh",
+    "MeshHierarchy",
+    "Multiplier",
+    "Problem",
+    "Rate",
+    "StorageError",
+    "Sweep",
+    "fit_rate",
+    "sweep",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gradconv' has no attribute {name!r}")
+    value = getattr(import_module(f"gradconv.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

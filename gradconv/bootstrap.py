@@ -86,7 +86,8 @@ class Sample:
 
     def _gradient(self, mean: Array, base: Array) -> Array:
         """Derivative of the log-values with respect to the path means, shape (B, L, p)."""
-        return mean / base[..., None] if self.vector else np.full_like(mean, self.power) / base[..., None]
+        scale = mean if self.vector else np.full_like(mean, self.power)
+        return np.asarray(scale / base[..., None])
 
 
 def sample_from(
@@ -121,8 +122,8 @@ def sample_from(
     if values is not None:
         if offset is not None or power != 1.0:
             raise InputError("`offset` and `power` go with `paths` only; got them with `values`")
-        exact = _checked("values", values, levels)
-        errors = np.zeros(levels) if stderr is None else _checked("stderr", stderr, levels)
+        exact = checked("values", values, levels)
+        errors = np.zeros(levels) if stderr is None else checked("stderr", stderr, levels)
         return Sample(exact, errors)
     if stderr is not None:
         raise InputError("`stderr` goes with `values` only; got it with `paths`")
@@ -201,7 +202,7 @@ def studentised_distances(
     1988, section 2 (percentile-t). B. Efron and R. Tibshirani, "An Introduction to the
     Bootstrap", 1993, chapter 12.
     """
-    error = float(np.sqrt(max(0.0, functional @ sample.log_covariance() @ functional)))
+    error = float(np.sqrt(max(0.0, float(functional @ sample.log_covariance() @ functional))))
     critical = t_quantile(0.5 + confidence / 2, sample.dof)
     # Paths proportional to each other have a slope without error, up to rounding.
     if error < 1e-12:
@@ -303,7 +304,7 @@ def _estimate(paths: Array, offset: Array, power: float, vector: bool) -> tuple[
 def _checked_paths(
     paths: ArrayLike, offset: ArrayLike | None, power: float
 ) -> tuple[Array, Array, bool]:
-    array = _floats("paths", paths)
+    array = floats("paths", paths)
     if array.ndim not in (2, 3) or 0 in array.shape[1:]:
         raise InputError(f"`paths` must have shape (R, L) or (R, L, p); got {array.shape}")
     if array.shape[0] < 2:
@@ -318,12 +319,13 @@ def _checked_paths(
     if not (np.isfinite(power) and power > 0):
         raise InputError(f"`power` must be finite and > 0; got {power!r}")
     levels = array.shape[1]
-    shift = np.zeros(levels) if offset is None else _checked("offset", offset, levels)
+    shift = np.zeros(levels) if offset is None else checked("offset", offset, levels)
     return (array if vector else array[..., None]), shift, vector
 
 
-def _checked(name: str, given: ArrayLike, levels: int) -> Array:
-    array = _floats(name, given)
+def checked(name: str, given: ArrayLike, levels: int) -> Array:
+    """Return finite values >= 0, one a level, or raise `InputError`."""
+    array = floats(name, given)
     if array.shape != (levels,):
         raise InputError(f"`{name}` must have shape ({levels},), one a level; got {array.shape}")
     bad = ~(np.isfinite(array) & (array >= 0))
@@ -332,7 +334,10 @@ def _checked(name: str, given: ArrayLike, levels: int) -> Array:
     return array
 
 
-def _floats(name: str, given: ArrayLike) -> Array:
+def floats(name: str, given: ArrayLike) -> Array:
+    """Return a fresh float64 array, or raise `InputError`; complex numbers are refused."""
+    if np.iscomplexobj(given):
+        raise InputError(f"`{name}` must be an array of real numbers; got complex ones")
     try:
         return np.array(given, dtype=np.float64)
     except (TypeError, ValueError) as error:

@@ -12,6 +12,7 @@ from gradconv.errors import InputError, unknown_name
 from gradconv.fields import NOISES, SIGNALS, TARGETS, SamplePath
 from gradconv.kernels import KERNELS, Kernel, KernelFamily, KernelOptions
 from gradconv.mesh import Mesh, MeshHierarchy
+from gradconv.registry import Registry
 from gradconv.restriction import BOUNDARIES, RESTRICTIONS, ROUTES
 
 SETTINGS = ("refinement", "coarsening")
@@ -69,18 +70,24 @@ class Problem:
     channels: int = 1
     route: str = "chain"
     options: KernelOptions = field(default_factory=KernelOptions)
+    _labels: dict[str, str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        registries = {
+        registries: dict[str, Registry[Any]] = {
             "signal": SIGNALS,
             "target": TARGETS,
             "noise": NOISES,
             "restriction": RESTRICTIONS,
         }
-        for name, registry in registries.items():
-            object.__setattr__(self, name, registry.parse(getattr(self, name)))
         if not isinstance(self.kernel, Kernel):
-            object.__setattr__(self, "kernel", KERNELS.parse(self.kernel))
+            registries["kernel"] = KERNELS
+        labels = {}
+        for name, registry in registries.items():
+            given = getattr(self, name)
+            chosen = registry.parse(given)
+            labels[name] = given.strip() if isinstance(given, str) else chosen.spec
+            object.__setattr__(self, name, chosen)
+        object.__setattr__(self, "_labels", labels)
         for argument, got, known in (
             ("setting", self.setting, SETTINGS),
             ("boundary", self.boundary, BOUNDARIES),
@@ -131,8 +138,9 @@ class Problem:
     def check(self, hierarchy: MeshHierarchy) -> None:
         """Raise an `InputError` if the problem cannot be put on the hierarchy; nothing is drawn."""
         if hierarchy.dim != self.dim:
-            raise InputError(f"`dim` of problem and hierarchy must agree; got {self.dim} and "
-                             f"{hierarchy.dim}")
+            raise InputError(
+                f"`dim` of problem and hierarchy must agree; got {self.dim} and {hierarchy.dim}"
+            )
         coarsest, finest = hierarchy.meshes[0], self.source_mesh(hierarchy.finest)
         for mesh in (coarsest, finest):
             self.signal.check(mesh, self.channels)
@@ -165,18 +173,14 @@ class Problem:
         )
 
     def describe(self) -> dict[str, str | int]:
-        """Return the choices as text, the keys of the data contract."""
-        family = isinstance(self.kernel, KernelFamily)
+        """Return the choices, as they were given, under the keys of the data contract."""
         return {
-            "kernel": self.kernel.spec if family else type(self.kernel).__name__,
-            "signal": self.signal.spec,
-            "target": self.target.spec,
-            "noise": self.noise.spec,
+            "kernel": self._labels.get("kernel", type(self.kernel).__name__),
+            **{k: self._labels[k] for k in ("signal", "target", "noise")},
             "setting": self.setting,
-            "restriction": self.restriction.spec,
+            "restriction": self._labels["restriction"],
             "dim": self.dim,
             "boundary": self.boundary,
             "channels": self.channels,
             "route": self.route,
         }
-

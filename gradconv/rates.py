@@ -15,20 +15,27 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gradconv.bootstrap import Array, Sample, sample_from, studentised_distances, t_quantile
+from gradconv.bootstrap import (
+    Array,
+    Sample,
+    checked,
+    floats,
+    sample_from,
+    studentised_distances,
+    t_quantile,
+)
 from gradconv.errors import InputError
 
 STALL_BAND = 0.1
 """Orders within this distance of 0 are no convergence: a level's halving gains under 7 %."""
-VERDICT_CONFIDENCE = 0.9995
+VERDICT_CONFIDENCE = 0.999
 """Confidence behind a verdict, stricter than the interval shown, so that few are wrong."""
+VERDICT_SAFETY = 1.75
+"""Factor on the model term behind a verdict, lest c + h pass for convergence on its way to c."""
 SETTLED = 0.01
 """Pairwise orders that differ by less than this times max(1, |order|) have settled."""
-DEPARTS = 0.99
-"""One-sided level at which a pairwise order departs from the finer ones: a coarse level kept in
-error costs bias, one dropped in error only width, so the test is mild."""
 SIGNIFICANT = 0.99865
-"""One-sided level (3 sigma) at which pairwise orders are said to alternate, drift or grow."""
+"""One-sided level (3 sigma) at which a pairwise order departs from others beyond sampling."""
 MODEL_SAFETY = 1.25
 """Factor on the extrapolation to h -> 0, which is exact for a first correction of size h."""
 ALGEBRAIC_LIMIT = 4.0
@@ -37,6 +44,7 @@ MIN_LEVELS = 3
 """Fewest values in a fit."""
 
 _WEIGHT_FLOOR = 0.05  # relative error added to all levels: exact ones must not rule the fit
+_ROUNDING = 1e-9  # differences of orders this small are rounding
 _RESOLVED = 4.0  # a norm of vectors under this many standard errors is at its sampling floor
 
 Kind = Literal["gap", "level"]
@@ -153,11 +161,17 @@ def fit_rate(
     sizes = _checked_h(h)
     _check_options(kind, confidence, resamples, seed)
     sample = sample_from(values, paths, offset, power, stderr, len(sizes))
-    floors = _checked_floor(floor, len(sizes))
+    floors = np.zeros(len(sizes))
+    if floor is not None:
+        bounds = floats("floor", floor)
+        floors = checked(
+            "floor", np.full(len(sizes), bounds) if not bounds.ndim else bounds, len(sizes)
+        )
     names = _NAMES[kind]
     above = sample.values > floors
     pairwise = _pairwise(sizes, sample.values, above)
-    if not np.any(above):
+    # A debiased norm clipped at 0 is not known to be 0: its standard error is infinite.
+    if not np.any(above) and np.all(sample.stderr <= floors):
         reason = "every value is at or under the rounding floor"
         return _no_fit(pairwise, names["none"], reason, confidence)
     usable, dropped = _usable(sample, above)
@@ -201,14 +215,13 @@ class _Run:
         # The median damps weights that differ only because variances are themselves estimated.
         self.weights = 1.0 / (variance + _WEIGHT_FLOOR**2 + np.median(np.diag(self.covariance)))
         self.critical = t_quantile(SIGNIFICANT, sample.dof)
-        self.departs = t_quantile(DEPARTS, sample.dof)
         steps = np.diff(self.x)
         self.differences = np.diff(np.eye(len(h)), axis=0) / steps[:, None]  # (L-1, L)
         self.orders = self.differences @ self.y
 
     def noise(self, functional: Array) -> float:
         """Standard error of a linear functional of the log-values, rounding included."""
-        return float(np.sqrt(max(0.0, functional @ self.total @ functional)))
+        return float(np.sqrt(max(0.0, float(functional @ self.total @ functional))))
 
     def slope(self, start: int, stop: int | None = None, curved: bool = False) -> Array:
         """Functional on log-values whose result is the order over levels start..stop-1.
@@ -233,7 +246,7 @@ class _Run:
             finer = self.slope(start)
             departure = self.differences[start - 1] - finer
             tolerance = SETTLED * max(1.0, abs(float(finer @ self.y)))
-            limit = max(tolerance, self.departs * self.noise(departure))
+            limit = max(tolerance, self.critical * self.noise(departure))
             if abs(float(departure @ self.y)) > limit:
                 break
             start -= 1
@@ -281,20 +294,33 @@ def _model_term(run: _Run, start: int, functional: Array) -> float:
         # A level left out shows the correction at its largest, where noise hides it least.
         shifts.append(functional - run.slope(start - 1, curved=True))
     shifts += [functional - run.slope(start + 1), functional - run.slope(start, last - 1)]
-    # A squared shift exceeds the squared true one by its sampling variance on average.
-    unexplained = [np.sqrt(max(0.0, (d @ run.y) ** 2 - run.noise(d) ** 2)) for d in shifts]
+    # A squared shift exceeds the true one by its sampling variance on average; with the variance
+    # itself estimated, by E t^2 = dof / (dof - 2) of them.
+    dof = run.sample.dof
+    explained = 1.0 if np.isinf(dof) else np.sqrt(dof / (dof - 2)) if dof > 2 else np.inf
+    unexplained = [_excess(run, shift, explained) for shift in shifts]
+    # The finest levels alone show corrections of mixed size and sign; noise hides them so well
+    # that only what exceeds 3 sigma counts.
+    finest = functional - run.slope(last - MIN_LEVELS, curved=True)
+    unexplained.append(_excess(run, finest, run.critical))
     return float(MODEL_SAFETY * max(unexplained) + np.abs(functional) @ run.rounding)
 
 
+def _excess(run: _Run, shift: Array, explained: float) -> float:
+    """Part of a shift of the order beyond so many standard errors, in quadrature."""
+    size, noise = float(shift @ run.y), run.noise(shift)
+    return float(np.sqrt(max(0.0, size**2 - (explained * noise) ** 2))) if noise else abs(size)
+
+
 def _judge(run: _Run, start: int, fit: _Fit) -> tuple[str, str]:
-    low = fit.order - fit.strictness * fit.below - fit.model
-    high = fit.order + fit.strictness * fit.above + fit.model
-    span = f"order {fit.order:.3g}, {100 * VERDICT_CONFIDENCE:g} % interval [{low:.3g}, {high:.3g}]"
+    low = fit.order - fit.strictness * fit.below - VERDICT_SAFETY * fit.model
+    high = fit.order + fit.strictness * fit.above + VERDICT_SAFETY * fit.model
+    span = f"order {fit.order:.3g} with strict interval [{low:.3g}, {high:.3g}]"
     if _oscillates(run, fit.order):
         return "undecided", "pairwise orders alternate (oscillation), so there is no power law"
     if _drifts(run, start, fit.order):
         return "undecided", "no power law: pairwise orders move away from it ever faster"
-    if -STALL_BAND < low and high < STALL_BAND:
+    if low > -STALL_BAND and high < STALL_BAND:
         return "0", f"{span} lies within {STALL_BAND} of 0"
     if _levels_off(run, fit):
         return "0", f"pairwise orders fall to {fit.extrapolated:.2g}, within {STALL_BAND} of 0"
@@ -325,15 +351,21 @@ def _drifts(run: _Run, start: int, order: float) -> bool:
         return False
     previous, last = (swings @ run.y)[-2:]
     limit = max(2 * SETTLED * max(1.0, abs(order)), run.critical * run.noise(swings[-1]))
-    return bool(last * order < 0 and previous * last > 0 and abs(last) > max(limit, 1.1 * abs(previous)))
+    return bool(
+        last * order < 0
+        and previous * last > -_ROUNDING
+        and abs(last) > max(limit, 1.1 * abs(previous))
+    )
 
 
 def _levels_off(run: _Run, fit: _Fit) -> bool:
     """Whether pairwise orders shrink towards 0, as those of a quantity with a limit do."""
     first, last = run.orders[-2:]
-    if not (first * last > 0 and abs(last) < abs(first)):
+    if first * last < -_ROUNDING or abs(last) >= abs(first):
         return False
-    finest = t_quantile(0.5 + VERDICT_CONFIDENCE / 2, run.sample.dof) * run.noise(run.differences[-1])
+    finest = t_quantile(0.5 + VERDICT_CONFIDENCE / 2, run.sample.dof) * run.noise(
+        run.differences[-1]
+    )
     return abs(last) + finest < STALL_BAND and abs(fit.extrapolated) + finest < STALL_BAND
 
 
@@ -342,12 +374,18 @@ def _exponential(run: _Run, floor_follows: bool) -> int:
     orders, swings = run.orders, np.diff(run.differences, axis=0)
     growth = swings @ run.y
     sign = int(np.sign(orders[-1]))
-    if abs(orders[-1]) < ALGEBRAIC_LIMIT or growth[-1] * sign <= run.critical * run.noise(swings[-1]):
+    if abs(orders[-1]) < ALGEBRAIC_LIMIT or growth[-1] * sign <= run.critical * run.noise(
+        swings[-1]
+    ):
         return 0
     # exp(-c/h) doubles on halving; 0.7 leaves room for a power of h in front of it.
     needed = np.exp(-0.7 * np.diff(run.x))[1:]
     if len(growth) > 1:
-        steady = growth[-2] * sign > 0 and growth[-1] * sign >= needed[-1] * growth[-2] * sign
+        steady = (
+            growth[-2] * sign > SETTLED
+            and orders[-1] / orders[-2] > 1.2
+            and growth[-1] * sign >= needed[-1] * growth[-2] * sign
+        )
         return sign if steady else 0
     doubling = orders[0] * sign > 0 and orders[1] * sign >= needed[-1] * orders[0] * sign
     # Three levels alone may be the onset of a high algebraic order.
@@ -385,7 +423,9 @@ def _usable(sample: Sample, above: NDArray[np.bool_]) -> tuple[slice, str]:
     """Find the coarsest run of at least 3 neighbouring levels above both floors."""
     resolved = above.copy()
     if sample.vector or sample.paths is None:
-        resolved &= sample.values >= _RESOLVED * np.where(np.isfinite(sample.stderr), sample.stderr, 0)
+        resolved &= sample.values >= _RESOLVED * np.where(
+            np.isfinite(sample.stderr), sample.stderr, 0
+        )
         resolved &= np.isfinite(sample.stderr)
     edges = np.flatnonzero(np.diff(np.concatenate(([0], resolved.astype(int), [0]))))
     runs = [slice(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
@@ -395,7 +435,8 @@ def _usable(sample: Sample, above: NDArray[np.bool_]) -> tuple[slice, str]:
     text = ""
     for first, stop in ((0, usable.start), (usable.stop, len(above))):
         if first < stop:
-            why = "sampling" if np.all(above[first:stop]) else "rounding"
+            hidden = above[first:stop] | np.isinf(sample.stderr[first:stop])
+            why = "sampling" if np.all(hidden) else "rounding"
             text += f"{_levels(first, stop)} left out at or past the {why} floor; "
     return usable, text
 
@@ -416,10 +457,7 @@ def _no_fit(pairwise: Array, verdict: str, reason: str, confidence: float) -> Ra
 
 
 def _checked_h(h: ArrayLike) -> Array:
-    try:
-        sizes = np.array(h, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"`h` must be an array of real numbers; got {h!r}") from error
+    sizes = floats("h", h)
     if sizes.ndim != 1 or len(sizes) < MIN_LEVELS:
         raise InputError(f"`h` must have at least {MIN_LEVELS} levels; got shape {sizes.shape}")
     if not np.all(np.isfinite(sizes) & (sizes > 0)):
@@ -427,18 +465,6 @@ def _checked_h(h: ArrayLike) -> Array:
     if not np.all(np.diff(sizes) < 0):
         raise InputError(f"`h` must decrease strictly, coarse to fine; got {sizes.tolist()}")
     return sizes
-
-
-def _checked_floor(floor: ArrayLike | None, levels: int) -> Array:
-    try:
-        floors = np.array(0.0 if floor is None else floor, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"`floor` must be real numbers; got {floor!r}") from error
-    if floors.shape not in ((), (levels,)):
-        raise InputError(f"`floor` must be a scalar or have shape ({levels},); got {floors.shape}")
-    if not np.all(np.isfinite(floors) & (floors >= 0)):
-        raise InputError(f"`floor` must be finite and >= 0; got {floors.tolist()}")
-    return np.broadcast_to(floors, (levels,))
 
 
 def _check_options(kind: str, confidence: float, resamples: int, seed: int) -> None:

@@ -141,7 +141,5 @@ def _convert(text: str, kind: Any, argument: str, name: str, key: str) -> Any:
             return kind(text)
         except ValueError:
             wanted = "a whole number" if kind is int else "a number"
-            raise InputError(
-                f"`{argument}` {name}: {key} must be {wanted}; got {text!r}"
-            ) from None
+            raise InputError(f"`{argument}` {name}: {key} must be {wanted}; got {text!r}") from None
     return text

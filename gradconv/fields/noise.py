@@ -63,9 +63,7 @@ class Noise(Choice):
         """
 
     @abstractmethod
-    def apply(
-        self, signal: np.ndarray, mesh: Mesh, path: SamplePath, coupled: bool
-    ) -> np.ndarray:
+    def apply(self, signal: np.ndarray, mesh: Mesh, path: SamplePath, coupled: bool) -> np.ndarray:
         """Noisy version of `signal`, shape ``(channels, *mesh.shape)``.
 
         Parameters
@@ -93,9 +91,7 @@ class NoNoise(Noise):
         """Return zero."""
         return 0.0
 
-    def apply(
-        self, signal: np.ndarray, mesh: Mesh, path: SamplePath, coupled: bool
-    ) -> np.ndarray:
+    def apply(self, signal: np.ndarray, mesh: Mesh, path: SamplePath, coupled: bool) -> np.ndarray:
         """Return the signal."""
         return signal
 
@@ -121,9 +117,7 @@ class Pixel(Noise):
         """Return σ² h^d."""
         return self.sigma**2 * mesh.h**mesh.dim
 
-    def apply(
-        self, signal: np.ndarray, mesh: Mesh, path: SamplePath, coupled: bool
-    ) -> np.ndarray:
+    def apply(self, signal: np.ndarray, mesh: Mesh, path: SamplePath, coupled: bool) -> np.ndarray:
         """Add the noise."""
         noisy = np.empty_like(signal)
         for channel, clean in enumerate(signal):
@@ -155,9 +149,7 @@ class White(Noise):
         """Return σ²."""
         return self.sigma**2
 
-    def apply(
-        self, signal: np.ndarray, mesh: Mesh, path: SamplePath, coupled: bool
-    ) -> np.ndarray:
+    def apply(self, signal: np.ndarray, mesh: Mesh, path: SamplePath, coupled: bool) -> np.ndarray:
         """Add the noise."""
         fields = [
             white_field(path.generator(channel), mesh, coupled) for channel in range(len(signal))
@@ -179,9 +171,7 @@ class SpectralNoise(Noise):
         j = np.fft.fftfreq(mesh.n, 1.0 / mesh.n).round()
         return self.density(*np.meshgrid(*[j] * mesh.dim, indexing="ij", sparse=True))
 
-    def apply(
-        self, signal: np.ndarray, mesh: Mesh, path: SamplePath, coupled: bool
-    ) -> np.ndarray:
+    def apply(self, signal: np.ndarray, mesh: Mesh, path: SamplePath, coupled: bool) -> np.ndarray:
         """Add the noise."""
         import scipy.fft
 
@@ -301,9 +291,7 @@ class PixelLaw(Noise):
         """Return the mean variance times h^d: independent pixels have a flat spectrum."""
         return self.variance(mean, square) * mesh.h**mesh.dim
 
-    def apply(
-        self, signal: np.ndarray, mesh: Mesh, path: SamplePath, coupled: bool
-    ) -> np.ndarray:
+    def apply(self, signal: np.ndarray, mesh: Mesh, path: SamplePath, coupled: bool) -> np.ndarray:
         """Draw one uniform number a pixel and transform."""
         fields = [
             self.transform(clean, pixel_field(path.generator(c), mesh, coupled, "uniform"))

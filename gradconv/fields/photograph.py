@@ -154,7 +154,9 @@ def _files(path: Path) -> list[Path]:
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"`signal` image: the path must be readable; got {path} ({error})") from None
+        raise InputError(
+            f"`signal` image: the path must be readable; got {path} ({error})"
+        ) from None
     return [path]
 
 

@@ -99,7 +99,6 @@ class RandomField(Signal):
         return np.stack(fields)
 
 
-
 @lru_cache(maxsize=64)
 def _band_count(modes: int, dim: int) -> int:
     """How many integer points lie in 0 < |j| <= modes."""

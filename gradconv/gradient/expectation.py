@@ -134,9 +134,7 @@ def _signal_spectra(
     return powers, crosses
 
 
-def _moments(
-    problem: Problem, mesh: Mesh, level: int, source: InputSource
-) -> tuple[float, float]:
+def _moments(problem: Problem, mesh: Mesh, level: int, source: InputSource) -> tuple[float, float]:
     """Mean over box and members of u and u² on the mesh that the noise is drawn on."""
     if problem.noise.gaussian:
         return 0.0, 0.0
@@ -148,4 +146,3 @@ def _moments(
         return 0.0, float(power.sum())
     values = [signals[level] for signals, _ in source.members]
     return float(np.mean(values)), float(np.mean(np.square(values)))
-

@@ -72,9 +72,7 @@ class Stencil(SeparableKernel):
     """y(x) = Σ_m w_m u(x + m h): symbol Σ_m w_m exp(i k·m h). Parameters: the weights."""
 
     @classmethod
-    def from_weights(
-        cls, weights: np.ndarray, dim: int, channels: int | None = None
-    ) -> Stencil:
+    def from_weights(cls, weights: np.ndarray, dim: int, channels: int | None = None) -> Stencil:
         """Make a stencil from weights, shape ``(out, in, size, …, size)``."""
         sides = set(weights.shape[2:])
         square = weights.ndim == dim + 2 and len(sides) == 1 and next(iter(sides)) % 2 == 1

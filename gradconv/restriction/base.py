@@ -185,8 +185,14 @@ class LocalRestriction(Restriction):
             blocks, remainder = divmod(offset, factor)
             term = _stride(x, axis, remainder, factor)
             if blocks:
-                term = _shift(term, _stride_edge(x, axis, blocks, factor, remainder, boundary),
-                              axis, blocks, boundary, backend)
+                term = _shift(
+                    term,
+                    _stride_edge(x, axis, blocks, factor, remainder, boundary),
+                    axis,
+                    blocks,
+                    boundary,
+                    backend,
+                )
             term = term if weight == 1.0 else weight * term
             total = term if total is None else total + term
         return total

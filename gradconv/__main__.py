@@ -1,0 +1,5 @@
+"""``python -m gradconv``."""
+
+from gradconv.cli import main
+
+main()

@@ -1,0 +1,250 @@
+"""The command line. Heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from gradconv.config import SweepConfig
+    from gradconv.runner import RunResult
+
+OPTIONS = {
+    "kernel": "stencil[:SIZE], mfc, scaled-stencil[:LENGTH], spectral[:MODES], "
+    "gaussian-derivative[:ORDER[:WIDTH]]. Default: stencil,mfc.",
+    "signal": "sobolev[:S[:SCALE]], band-limited[:MODES], plane-wave[:MODES], "
+    "cartoon[:SHAPES[:LAYOUT]], photograph[:TITLE], image:PATH (file, folder or .npy). "
+    "Default: sobolev:3.",
+    "target": "identity, blur[:WIDTH], unblur[:WIDTH], shift[:DISTANCE[:AXIS]], "
+    "derivative[:AXIS[:LENGTH]]. Default: identity.",
+    "noise": "none, pixel[:SIGMA], white[:SIGMA], power[:ALPHA[:SCALE]], "
+    "matern:NU:LENGTH[:SIGMA], poisson[:PEAK], salt-and-pepper[:FRACTION], uniform[:SIGMA]. "
+    "Default: pixel:0.5.",
+    "setting": "coarsening (data live on the finest mesh) or refinement (each mesh has a problem "
+    "of its own). Default: coarsening.",
+    "restriction": "average, injection, full_weighting, bilinear, bilinear_corners, spectral. "
+    "Default: average,injection.",
+    "dim": "1, 2 or 3. Default: 2.",
+    "boundary": "periodic, zero or reflecting. Default: periodic.",
+    "route": "chain (steps by 2) or direct (one step from the finest mesh). Default: chain.",
+    "levels": "A:B, meshes of 2^A to 2^B cells an axis. Default: 4:9.",
+    "channels": "Channels of signal and kernel. Default: 1.",
+    "replicates": "Sample paths. Default: 64.",
+    "seed": "Seed of all sample paths. Default: 0.",
+    "weights": "Stencil weights: 0.2,0.5,0.1 or a JSON array.",
+    "diffusivity": "MFC diffusion matrix A: a number or a JSON matrix.",
+    "drift": "MFC drift b: a number, or one an axis.",
+    "amplitude": "MFC amplitude c.",
+    "dtype": "float64 or float32. Default: float64.",
+    "device": "cpu or a torch device such as cuda. Default: cpu.",
+    "memory": "Bound on memory in GiB. Default: 4.",
+    "threads": "Worker threads. Default: 1.",
+    "confidence": "Level of the intervals. Default: 0.95.",
+}
+LISTS = ("kernel", "signal", "target", "noise", "setting", "restriction", "boundary", "route")
+PARAMETERS = ("weights", "diffusivity", "drift", "amplitude")
+
+DEMO: dict[str, Any] = {
+    "kernel": ("stencil", "mfc"),
+    "signal": ("photograph:astronaut",),
+    "noise": ("pixel:1.0",),
+    "setting": ("coarsening",),
+    "restriction": ("average", "injection"),
+    "dim": (2,),
+    "levels": "3:9",
+    "replicates": 64,
+}
+DEMO_TITLE = "Does the gradient survive refinement?  A photograph with pixel noise (σ = 1)"
+
+
+output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder for data, table and figure; an interrupted run goes on from there.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="gradconv", prog_name="gradconv")
+def app() -> None:
+    """Does the parameter gradient of a convolution survive mesh refinement?"""
+
+
+def _choice_options(command: Callable[..., None]) -> Callable[..., None]:
+    for name, text in reversed(OPTIONS.items()):
+        command = click.option(f"--{name}", metavar="TEXT", help=text)(command)
+    return command
+
+
+@app.command("sweep")
+@_choice_options
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="TOML file with the same choices; flags override it.",
+)
+@output_option
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document instead of the table."
+)
+def sweep_command(
+    config: Path | None, output: Path | None, as_json: bool, **flags: str | None
+) -> None:
+    """Sweep h toward 0 and fit signed orders of the gradient's gaps.
+
+    Several values of a choice, separated by commas, sweep their product.
+
+    \b
+    gradconv sweep --kernel stencil,mfc --noise pixel:0.5 --setting coarsening \\
+                   --restriction average,injection --dim 2 --levels 5:10 -o results
+    """
+    settings = _settings(config, {k: v for k, v in flags.items() if v is not None})
+    _run(settings, output, as_json, "Gap of the parameter gradient between neighbouring levels")
+
+
+@app.command()
+@output_option
+def demo(output: Path | None) -> None:
+    """Run the main job on an embedded photograph: standard convolution against mesh-free."""
+    from gradconv.config import SweepConfig
+
+    result = _run(SweepConfig(**DEMO, threads=2), output or Path("demo"), False, DEMO_TITLE)
+    click.echo("")
+    names = {"stencil": "the standard convolution's", "mfc": "the mesh-free convolution's"}
+    for r in result.records:
+        if r["quantity"] != "mean_gap":
+            continue
+        verdict = "is undecided" if r["verdict"] == "undecided" else r["verdict"]
+        order = "" if r["order"] is None else f" (order {r['order']:+.2f})"
+        click.echo(
+            f"Coarse levels by {r['restriction']}: {names[r['kernel']]} gradient gap "
+            f"{verdict}{order}."
+        )
+
+
+def _settings(path: Path | None, flags: dict[str, str]) -> SweepConfig:
+    from gradconv.config import SweepConfig, parse_parameter
+
+    values: dict[str, Any] = SweepConfig.from_toml(path) if path is not None else {}
+    for name, text in flags.items():
+        if name in LISTS:
+            values[name] = _split(text)
+        elif name == "dim":
+            values[name] = tuple(_whole(name, part) for part in _split(text))
+        elif name in ("channels", "replicates", "seed", "threads"):
+            values[name] = _whole(name, text)
+        elif name in ("memory", "confidence"):
+            values[name] = _real(name, text)
+        elif name in PARAMETERS:
+            values[name] = parse_parameter(name, text)
+        else:
+            values[name] = text
+    return SweepConfig(**values)
+
+
+def _split(text: str) -> tuple[str, ...]:
+    if text.startswith("image:"):  # a path may hold commas
+        return (text,)
+    return tuple(part.strip() for part in text.split(","))
+
+
+def _whole(name: str, text: str) -> int:
+    from gradconv.errors import InputError
+
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"`{name}` must be a whole number; got {text!r}") from None
+
+
+def _real(name: str, text: str) -> float:
+    from gradconv.errors import InputError
+
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"`{name}` must be a number; got {text!r}") from None
+
+
+def _run(config: SweepConfig, output: Path | None, as_json: bool, title: str) -> RunResult:
+    from gradconv import report
+    from gradconv.runner import run
+
+    with _progress() as progress:
+        result = run(config, output, title, progress)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(result.document, allow_nan=False))
+        return result
+    from rich.console import Console
+
+    console = Console(soft_wrap=False, highlight=False)
+    if not console.is_terminal:
+        console.width = 160
+    console.print(report.constant(result.records), style="dim")
+    console.print(report.table(result.records))
+    for line in report.footnotes(result.records):
+        console.print(line, style="dim")
+    if output is not None:
+        console.print(f"Written to {output}: sweep.nc, rates.json, table.md, figure.png/pdf/svg")
+    return result
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[float, float], None] | None]:
+    """A bar with the remaining time on standard error, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("sweeping"),
+        BarColumn(),
+        TextColumn("{task.percentage:3.0f}%"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def main() -> None:
+    """Entry point: errors that users can mend are one line and exit code 2."""
+    from gradconv.errors import InputError, StorageError
+
+    try:
+        code = app(standalone_mode=False)
+    except (InputError, StorageError) as error:
+        _fail(str(error))
+    except click.ClickException as error:
+        _fail(error.format_message())
+    except (KeyboardInterrupt, click.Abort):
+        click.echo(
+            "interrupted: what was complete is kept if an output folder was given; "
+            "the same command goes on from there",
+            err=True,
+        )
+        sys.exit(130)
+    except MemoryError:
+        _fail("`memory` must be what this machine has free; an allocation failed")
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str) -> None:
+    click.echo("error: " + " ".join(message.split()), err=True)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""The configuration of a run: the options of the command line, a TOML file, or both."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from gradconv.errors import InputError, unknown_name
+from gradconv.kernels import KERNELS, KernelFamily, KernelOptions
+from gradconv.mesh import MeshHierarchy
+from gradconv.problem import Problem
+from gradconv.sweeps import GIB
+
+# Options of which several values make a product, in the order in which results are listed.
+AXES = (
+    "dim",
+    "signal",
+    "target",
+    "noise",
+    "setting",
+    "boundary",
+    "route",
+    "restriction",
+    "kernel",
+)
+# Options that change how a result is computed, not what it is: left out of the identity of a run.
+MANNER = ("memory", "threads")
+LARGEST_PRODUCT = 10_000
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """All choices of ``gradconv sweep``.
+
+    Parameters
+    ----------
+    kernel, signal, target, noise, restriction, setting, boundary, route : tuple of str
+        Values to sweep; the product of all is run.
+    dim : tuple of int
+        Dimensions to sweep.
+    levels : str
+        ``"a:b"``: meshes n = 2**a … 2**b.
+    replicates, seed, dtype, device, memory, threads, channels, confidence
+        As in `gradconv.sweep`; memory in GiB.
+    weights, diffusivity, drift, amplitude : number or nested list, optional
+        Kernel parameters, given to the kernels that have them.
+    """
+
+    kernel: tuple[str, ...] = ("stencil", "mfc")
+    signal: tuple[str, ...] = ("sobolev:3",)
+    target: tuple[str, ...] = ("identity",)
+    noise: tuple[str, ...] = ("pixel:0.5",)
+    setting: tuple[str, ...] = ("coarsening",)
+    restriction: tuple[str, ...] = ("average", "injection")
+    dim: tuple[int, ...] = (2,)
+    boundary: tuple[str, ...] = ("periodic",)
+    route: tuple[str, ...] = ("chain",)
+    channels: int = 1
+    levels: str = "4:9"
+    replicates: int = 64
+    seed: int = 0
+    dtype: str = "float64"
+    device: str = "cpu"
+    memory: float = 4.0
+    threads: int = 1
+    confidence: float = 0.95
+    weights: Any = None
+    diffusivity: Any = None
+    drift: Any = None
+    amplitude: Any = None
+    _options: KernelOptions = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for name in AXES:
+            values = getattr(self, name)
+            if not isinstance(values, (list, tuple)):
+                values = (values,)
+            kind, word = (int, "whole numbers") if name == "dim" else (str, "text")
+            for value in values:
+                if isinstance(value, bool) or not isinstance(value, kind):
+                    raise InputError(f"`{name}` must hold {word}; got {value!r}")
+            if not values:
+                raise InputError(f"`{name}` must have at least one value; got none")
+            if len(set(values)) < len(values):
+                raise InputError(
+                    f"`{name}` must not repeat a value; got {', '.join(map(str, values))}"
+                )
+            object.__setattr__(self, name, tuple(values))
+        for name in ("levels", "dtype", "device"):
+            if not isinstance(getattr(self, name), str):
+                raise InputError(f"`{name}` must be text; got {getattr(self, name)!r}")
+        for name in ("memory", "confidence"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+                raise InputError(f"`{name}` must be a number; got {value!r}")
+        parameters = {k: getattr(self, k) for k in vars(KernelOptions())}
+        object.__setattr__(self, "_options", KernelOptions(**parameters))
+
+    @classmethod
+    def from_toml(cls, path: Path) -> dict[str, Any]:
+        """Read the values of a TOML file, refusing unknown keys.
+
+        Parameters
+        ----------
+        path : Path
+            The file; its keys are the fields of this class.
+
+        Returns
+        -------
+        dict
+            Values by name, to be overridden by flags.
+        """
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(
+                f"`config` must be a readable file; got {path} ({error.strerror})"
+            ) from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"`config` must be TOML; got {path} ({error})") from None
+        known = option_names()
+        for key in values:
+            if key not in known:
+                raise unknown_name(f"config key in {path.name}", key, known)
+        return values
+
+    @property
+    def level_range(self) -> tuple[int, int]:
+        """Powers of two of the coarsest and the finest mesh."""
+        first, colon, last = self.levels.partition(":")
+        if not colon or not first.strip().isdigit() or not last.strip().isdigit():
+            raise InputError(
+                f"`levels` must be a:b, powers of two of the cells an axis; got {self.levels!r}"
+            )
+        a, b = int(first), int(last)
+        if b - a < 3:
+            raise InputError(f"`levels` must increase by at least 3 for a fit; got {a}:{b}")
+        return a, b
+
+    def hierarchy(self, dim: int) -> MeshHierarchy:
+        """Meshes of the run in one dimension."""
+        return MeshHierarchy.powers_of_two(dim, *self.level_range)
+
+    @property
+    def memory_bytes(self) -> float:
+        """Memory bound in bytes."""
+        return self.memory * GIB
+
+    def problems(self) -> list[tuple[Problem, MeshHierarchy]]:
+        """Every cell of the product, checked against its hierarchy; nothing is computed yet.
+
+        Raises
+        ------
+        InputError
+            If any cell of the product is impossible.
+        """
+        self._check_options_used()
+        values = [getattr(self, axis) for axis in AXES]
+        count = 1
+        for choices in values:
+            count *= len(choices)
+        if count > LARGEST_PRODUCT:
+            raise InputError(
+                f"the product of all options may have {LARGEST_PRODUCT} cells; got {count}"
+            )
+        cells = []
+        for combination in product(*values):
+            chosen = dict(zip(AXES, combination, strict=True))
+            family = KERNELS.parse(chosen["kernel"])
+            options = KernelOptions(**{o: getattr(self, o) for o in family.options})
+            problem = Problem(channels=self.channels, options=options, **chosen)
+            hierarchy = self.hierarchy(problem.dim)
+            problem.check(hierarchy)
+            cells.append((problem, hierarchy))
+        return cells
+
+    def _check_options_used(self) -> None:
+        families: list[KernelFamily] = [KERNELS.parse(k) for k in self.kernel]
+        for option in self._options.given():
+            if not any(option in family.options for family in families):
+                owners = [n for n in KERNELS.names if option in KERNELS[n].options]
+                raise InputError(
+                    f"`{option}` needs kernel {' or '.join(owners)}; got {', '.join(self.kernel)}"
+                )
+
+    def identity(self) -> dict[str, Any]:
+        """What the results are of, as JSON values: all options but how they are computed."""
+        return {
+            f.name: _plain(getattr(self, f.name))
+            for f in dataclasses.fields(self)
+            if f.name not in MANNER and not f.name.startswith("_")
+        }
+
+
+def option_names() -> list[str]:
+    """Names of all options."""
+    return [f.name for f in dataclasses.fields(SweepConfig) if not f.name.startswith("_")]
+
+
+def parse_parameter(argument: str, text: str) -> Any:
+    """Read a kernel parameter from the command line: a number, ``0.1,0.2`` or a JSON array."""
+    try:
+        value = json.loads(text if text.lstrip().startswith("[") else f"[{text}]")
+    except ValueError:
+        raise InputError(
+            f"`{argument}` must be a number, numbers with commas, or a JSON array; got {text!r}"
+        ) from None
+    if not text.lstrip().startswith("[") and len(value) == 1:
+        return value[0]
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value.tolist() if hasattr(value, "tolist") else value

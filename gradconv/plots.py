@@ -1,0 +1,222 @@
+"""Figures drawn from records alone; nothing is computed here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Record = dict[str, Any]
+
+# Okabe-Ito colours: told apart by colour-blind readers; markers tell them apart in grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+PANEL_CHOICES = (
+    "signal",
+    "target",
+    "noise",
+    "setting",
+    "restriction",
+    "dim",
+    "boundary",
+    "route",
+    "channels",
+)
+LARGEST = 24  # panels; beyond this nobody reads them
+STYLE = {
+    "font.size": 9.0,
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9.0,
+    "legend.fontsize": 8.0,
+    "svg.hashsalt": "gradconv",  # identical files from identical data
+    "svg.fonttype": "path",
+    "pdf.fonttype": 42,
+}
+
+
+def gap_figure(records: Sequence[Record], title: str = "") -> Figure:
+    """Log-log figure of mean and rms gap against h: a panel a problem, a colour a kernel.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        Records of the data contract.
+    title : str
+        Headline.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Not attached to any window.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    panels, names = _panels(records)
+    kernels = list(dict.fromkeys(r["kernel"] for r in records))
+    columns = min(len(panels), 3)
+    lines = -(-len(panels) // columns)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(3.6 * columns + 0.8, 3.5 * lines + 0.7), layout="constrained")
+        axes = figure.subplots(lines, columns, squeeze=False, sharex="all", sharey="all")
+        for axis in axes.flat[len(panels) :]:
+            axis.set_visible(False)
+        limits = _limits(records)
+        for axis, key in zip(axes.flat, panels, strict=False):
+            _draw_panel(axis, panels[key], kernels, limits)
+            axis.set_title(_panel_title(names, key))
+        for axis in axes[:, 0]:
+            axis.set_ylabel("gap between neighbouring levels  |g(h) − g(2h)|")
+        for position, axis in enumerate(axes.flat[: len(panels)]):
+            if position + columns >= len(panels):
+                axis.set_xlabel("mesh size h (box = 1), finer to the right")
+                axis.tick_params(labelbottom=True)
+        figure.suptitle(title, fontsize=10.5, fontweight="bold")
+        _legend(figure, records)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as the kind that the suffix says, byte for byte reproducible."""
+    import matplotlib
+
+    metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix, {})
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(path, dpi=160, metadata=metadata)
+
+
+def _panels(records: Sequence[Record]) -> tuple[dict[tuple[str, ...], list[Record]], list[str]]:
+    names = [c for c in PANEL_CHOICES if len({str(r[c]) for r in records}) > 1]
+    panels: dict[tuple[str, ...], list[Record]] = {}
+    for record in records:
+        panels.setdefault(tuple(str(record[c]) for c in names), []).append(record)
+    return dict(list(panels.items())[:LARGEST]), names
+
+
+def _panel_title(names: Sequence[str], key: Sequence[str]) -> str:
+    return "\n".join(f"{name} {value}" for name, value in zip(names, key, strict=True))
+
+
+def _limits(records: Sequence[Record]) -> tuple[float, float]:
+    """Range of what is worth seeing: values at rounding level do not stretch the axis."""
+    values = [
+        v for r in records if r["quantity"] in ("mean_gap", "rms_gap") for v in r["values"] if v
+    ]
+    if not values:
+        return 1e-16, 1.0
+    top = max(values)
+    return max(min(values), top * 1e-9) / 2.5, top * 4.0
+
+
+def _draw_panel(
+    axis: Axes, records: Sequence[Record], kernels: Sequence[str], limits: tuple[float, float]
+) -> None:
+    axis.set_xscale("log", base=2)
+    axis.set_yscale("log")
+    axis.set_ylim(*limits)
+    h = np.array(max((r["h"] for r in records if r["quantity"] == "mean_gap"), key=len))
+    axis.set_xlim(h[0] * 1.3, h[-1] / 1.3)  # h falls to the right: refinement reads forwards
+    axis.set_xticks(h, [f"1/{round(1 / v)}" for v in h])
+    axis.minorticks_off()
+    axis.grid(True, which="major", color="0.9", linewidth=0.6)
+    for record in records:
+        if record["quantity"] in ("mean_gap", "rms_gap"):
+            _draw_series(axis, record, kernels.index(record["kernel"]))
+    _label_verdicts(axis, records, kernels)
+
+
+def _draw_series(axis: Axes, record: Record, position: int) -> None:
+    colour = COLOURS[position % len(COLOURS)]
+    marker = MARKERS[position % len(MARKERS)]
+    mean = record["quantity"] == "mean_gap"
+    h, values = np.array(record["h"]), np.array(record["values"], dtype=float)
+    errors = np.array(record["stderr"], dtype=float)
+    seen = values > 0
+    axis.errorbar(
+        h[seen],
+        values[seen],
+        yerr=2.0 * errors[seen] if np.any(errors > 0) else None,
+        color=colour,
+        marker=marker,
+        markersize=5.5 if mean else 7.5,
+        linestyle="none",
+        markerfacecolor=colour if mean else "none",
+        capsize=2.0,
+        linewidth=0.9,
+        zorder=3 if mean else 2,
+    )
+    if record["order"] is None:
+        return
+    first, last = record["window"]
+    window = h[first : last + 1]
+    axis.plot(
+        window,
+        record["coefficient"] * window ** record["order"],
+        color=colour,
+        linestyle="-" if mean else "--",
+        linewidth=1.3,
+        alpha=0.9,
+    )
+
+
+def _label_verdicts(axis: Axes, records: Sequence[Record], kernels: Sequence[str]) -> None:
+    """State the mean gap's order and verdict of each kernel at the top of its panel."""
+    line = 0
+    for record in records:
+        if record["quantity"] != "mean_gap":
+            continue
+        position = kernels.index(record["kernel"])
+        order = record["order"]
+        text = f"{record['kernel']}: {record['verdict']}"
+        if order is not None:
+            low, high = record["order_interval"]
+            text += f", order {order:+.2f} [{low:+.2f}, {high:+.2f}]"
+        axis.text(
+            0.03,
+            0.03 + 0.062 * line,
+            text.replace("-", "−"),
+            transform=axis.transAxes,
+            fontsize=8.0,
+            color=COLOURS[position % len(COLOURS)],
+            fontweight="bold",
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0},
+            zorder=5,
+        )
+        line += 1
+
+
+def _legend(figure: Figure, records: Sequence[Record]) -> None:
+    from matplotlib.lines import Line2D
+
+    kernels = list(dict.fromkeys(r["kernel"] for r in records))
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=COLOURS[i % len(COLOURS)],
+            marker=MARKERS[i % len(MARKERS)],
+            linestyle="none",
+            label=kernel,
+        )
+        for i, kernel in enumerate(kernels)
+    ]
+    handles += [
+        Line2D([], [], color="0.3", marker="o", linestyle="-", label="mean gap, fit"),
+        Line2D(
+            [],
+            [],
+            color="0.3",
+            marker="o",
+            markerfacecolor="none",
+            linestyle="--",
+            markersize=7.5,
+            label="rms gap (± 2 s.e.), fit",
+        ),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)

@@ -1,0 +1,90 @@
+"""Where a stored result comes from: commit, versions, configuration, seed, device."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("numpy", "scipy", "torch", "xarray", "scikit-image")
+
+
+def configuration_hash(configuration: dict[str, Any]) -> str:
+    """SHA-256 of a configuration in canonical JSON, as hexadecimal digits."""
+    text = json.dumps(configuration, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def provenance(configuration: dict[str, Any], seed: int, device: str, dtype: str) -> dict[str, Any]:
+    """Collect what is needed to make a result again.
+
+    Parameters
+    ----------
+    configuration : dict
+        What was asked for; JSON values only.
+    seed : int
+        Seed of the run.
+    device, dtype : str
+        Where and how precisely it was computed.
+
+    Returns
+    -------
+    dict
+        Commit and dirty flag of the source tree (None outside one), configuration and its hash,
+        seed, versions, device, dtype. No clock: the same run gives the same provenance.
+    """
+    commit, dirty = _source_state()
+    return {
+        "commit": commit,
+        "dirty": dirty,
+        "configuration": configuration,
+        "configuration_hash": configuration_hash(configuration),
+        "seed": seed,
+        "versions": versions(),
+        "device": _device_name(device),
+        "dtype": dtype,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, gradconv and the numerical packages."""
+    found = {"python": platform.python_version()}
+    for package in ("gradconv", *PACKAGES):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            from gradconv import __version__
+
+            found[package] = f"{__version__} (source tree)" if package == "gradconv" else "absent"
+    return found
+
+
+def _source_state() -> tuple[str | None, bool | None]:
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None, None
+    commit = _git(root, "rev-parse", "HEAD")
+    status = _git(root, "status", "--porcelain", "--untracked-files=no")
+    return commit or None, None if status is None else bool(status)
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        run = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return run.stdout.strip()
+
+
+def _device_name(device: str) -> str:
+    if device == "cpu":
+        return f"cpu ({platform.machine()})"
+    import torch
+
+    return f"{device} ({torch.cuda.get_device_name(device)})" if "cuda" in device else device

@@ -1,0 +1,199 @@
+"""Rates as records of the data contract, and as tables that people read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from gradconv.statistics import QUANTITIES
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from gradconv.sweeps import Sweep
+
+SCHEMA = "gradconv.sweep/1"
+Record = dict[str, Any]
+CHOICES = (
+    "kernel",
+    "signal",
+    "target",
+    "noise",
+    "setting",
+    "restriction",
+    "dim",
+    "boundary",
+    "route",
+    "channels",
+)
+
+
+def records(sweep: Sweep) -> list[Record]:
+    """One record a quantity, with the keys of the data contract; JSON values only.
+
+    NaN and infinity (an order that no power describes) become None.
+    """
+    found = []
+    for quantity in QUANTITIES:
+        rate = sweep.rate(quantity)
+        values, errors = sweep.sample.series(quantity)
+        found.append(
+            {
+                **sweep.problem.describe(),
+                "quantity": quantity,
+                "h": [float(h) for h in sweep.mesh_sizes(quantity)],
+                "values": [_number(v) for v in values],
+                "stderr": [_number(e) for e in errors],
+                "order": _number(rate.order),
+                "order_interval": [_number(end) for end in rate.interval],
+                "coefficient": _number(rate.coefficient),
+                "pairwise_orders": [_number(q) for q in rate.pairwise],
+                "window": [int(i) for i in rate.window],
+                "verdict": rate.verdict,
+                "reason": rate.reason,
+                "replicates": sweep.sample.replicates,
+                "exact": sweep.sample.exact and quantity in ("level_norm", "mean_gap"),
+                "notes": list(sweep.notes),
+            }
+        )
+    return found
+
+
+def document(found: Sequence[Record], provenance: dict[str, Any]) -> dict[str, Any]:
+    """Wrap records and provenance as the document of ``gradconv sweep --json``."""
+    return {"schema": SCHEMA, "provenance": provenance, "rates": list(found)}
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def varying(found: Sequence[Record]) -> list[str]:
+    """Return the choices that differ between records."""
+    return [c for c in CHOICES if len({str(r[c]) for r in found}) > 1]
+
+
+def constant(found: Sequence[Record]) -> str:
+    """Return the choices that all records share, as one line."""
+    changing = varying(found)
+    shared = [c for c in CHOICES if c not in changing and found]
+    return ", ".join(f"{c} {found[0][c]}" for c in shared)
+
+
+def _order(record: Record) -> str:
+    if record["order"] is None:
+        return "faster than h^p" if "faster than any power" in record["reason"] else "-"
+    return f"{record['order']:+.2f}"
+
+
+def _interval(record: Record) -> str:
+    low, high = record["order_interval"]
+    return "-" if low is None or high is None else f"[{low:+.2f}, {high:+.2f}]"
+
+
+def _window(record: Record) -> str:
+    first, last = record["window"]
+    h = record["h"]
+    if record["order"] is None or not 0 <= first <= last < len(h):
+        return "-"
+    return f"{round(1 / h[first])}-{round(1 / h[last])}"
+
+
+COLUMNS = ("quantity", "order", "interval", "n of the fit", "verdict")
+
+
+def rows(found: Iterable[Record], choices: Sequence[str]) -> list[list[str]]:
+    """Table cells of each record: the given choices, then `COLUMNS`."""
+    return [
+        [
+            *(str(r[c]) for c in choices),
+            r["quantity"].replace("_", " "),
+            _order(r),
+            _interval(r),
+            _window(r),
+            r["verdict"],
+        ]
+        for r in found
+    ]
+
+
+STYLES = {
+    "converges": "green",
+    "vanishes": "green",
+    "exact": "green",
+    "diverges": "bold red",
+    "grows": "red",
+    "stalls": "yellow",
+    "undecided": "dim",
+}
+
+
+def table(found: Sequence[Record], quantities: Sequence[str] = QUANTITIES) -> Table:
+    """Lay the records out for the terminal."""
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = [r for r in found if r["quantity"] in quantities]
+    choices = varying(shown) or ["kernel"]
+    layout = Table(
+        title="signed orders: q ~ C h^order, negative = divergence", title_justify="left"
+    )
+    for name in (*choices, *COLUMNS):
+        numeric = name in ("order", "interval", "n of the fit")
+        layout.add_column(name, justify="right" if numeric else "left", no_wrap=numeric)
+    previous: list[str] | None = None
+    for cells in rows(shown, choices):
+        if previous is not None and previous != cells[: len(choices)]:
+            layout.add_section()
+        previous = cells[: len(choices)]
+        verdict = Text(cells[-1], style=STYLES.get(cells[-1], ""))
+        layout.add_row(*cells[:-1], verdict)
+    return layout
+
+
+def markdown(found: Sequence[Record], provenance: dict[str, Any]) -> str:
+    """Lay the records out as a Markdown page with reasons, notes and provenance."""
+    choices = varying(found) or ["kernel"]
+    header = [*choices, *COLUMNS, "reason"]
+    lines = [
+        "# Signed orders of the gradient under mesh refinement",
+        "",
+        "Each quantity is fitted as q(h) = C h^order; a negative order is divergence.",
+        f"Shared by all rows: {constant(found)}.",
+        "",
+        "| " + " | ".join(header) + " |",
+        "|" + " --- |" * len(header),
+    ]
+    for record, cells in zip(found, rows(found, choices), strict=True):
+        lines.append("| " + " | ".join([*cells, record["reason"].replace("|", "/")]) + " |")
+    notes = sorted({note for r in found for note in r["notes"]})
+    if notes:
+        lines += ["", "Notes:", "", *(f"- {note}" for note in notes)]
+    digest = provenance["configuration_hash"][:12]
+    commit = (provenance["commit"] or "none")[:12] + (" (dirty)" if provenance["dirty"] else "")
+    lines += [
+        "",
+        f"Seed {provenance['seed']}, {provenance['dtype']} on {provenance['device']}, "
+        f"configuration {digest}, commit {commit}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def footnotes(found: Sequence[Record], quantities: Sequence[str] = QUANTITIES) -> list[str]:
+    """Why records are undecided, and what else is worth a note."""
+    choices = varying(found) or ["kernel"]
+    lines = []
+    for r in found:
+        if r["verdict"] == "undecided" and r["quantity"] in quantities:
+            label = ", ".join([*(str(r[c]) for c in choices), r["quantity"].replace("_", " ")])
+            lines.append(f"undecided ({label}): {r['reason']}")
+    notes: dict[str, list[str]] = {}
+    for r in found:
+        for note in r["notes"]:
+            kernels = notes.setdefault(note, [])
+            if r["kernel"] not in kernels:
+                kernels.append(r["kernel"])
+    lines += [f"note ({', '.join(kernels)}): {note}" for note, kernels in notes.items()]
+    return lines
