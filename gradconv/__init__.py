@@ -1,4 +1,4 @@
-"""gradconv: does the gradient of a convolution survive mesh refinement?
+"""gradconv asks whether the gradient of a convolution survives mesh refinement.
 
 The main job in four lines:
 
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gradconv.errors import AccuracyError, InputError, StorageError
-    from gradconv.kernels import KERNELS, Kernel, KernelOptions
     from gradconv.fields import NOISES, SIGNALS, TARGETS, Multiplier
+    from gradconv.kernels import KERNELS, Kernel, KernelOptions
     from gradconv.mesh import Mesh, MeshHierarchy
     from gradconv.problem import Problem
     from gradconv.rates import Rate, fit_rate

@@ -65,7 +65,7 @@ class Backend:
     @property
     def epsilon(self) -> float:
         """Distance from 1 to the next floating-point number."""
-        return float(np.finfo(_REAL[self.dtype]).eps)
+        return float(np.finfo(self.dtype).eps)
 
     @property
     def itemsize(self) -> int:

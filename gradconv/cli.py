@@ -74,7 +74,7 @@ output_option = click.option(
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="gradconv", prog_name="gradconv")
 def app() -> None:
-    """Does the parameter gradient of a convolution survive mesh refinement?"""
+    """Ask whether the parameter gradient of a convolution survives mesh refinement."""
 
 
 def _choice_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -98,12 +98,12 @@ def _choice_options(command: Callable[..., None]) -> Callable[..., None]:
 def sweep_command(
     config: Path | None, output: Path | None, as_json: bool, **flags: str | None
 ) -> None:
-    """Sweep h toward 0 and fit signed orders of the gradient's gaps.
+    r"""Sweep h toward 0 and fit signed orders of the gradient's gaps.
 
     Several values of a choice, separated by commas, sweep their product.
 
     \b
-    gradconv sweep --kernel stencil,mfc --noise pixel:0.5 --setting coarsening \\
+    gradconv sweep --kernel stencil,mfc --noise pixel:0.5 --setting coarsening \
                    --restriction average,injection --dim 2 --levels 5:10 -o results
     """
     settings = _settings(config, {k: v for k, v in flags.items() if v is not None})

@@ -174,7 +174,7 @@ class FourierGrid:
         n = self.mesh.n
         full = np.fft.fftfreq(n, 1.0 / n).round().astype(int)
         half = np.arange(n // 2 + 1)
-        if self.cropped:
+        if self.cutoff is not None and self.cropped:
             full = full[np.abs(full) <= self.cutoff]
             half = half[half <= self.cutoff]
         return (full,) * (self.mesh.dim - 1) + (half,)

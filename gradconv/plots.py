@@ -29,7 +29,7 @@ PANEL_CHOICES = (
     "channels",
 )
 LARGEST = 24  # panels; beyond this nobody reads them
-STYLE = {
+STYLE: Any = {
     "font.size": 9.0,
     "axes.titlesize": 9.5,
     "axes.labelsize": 9.0,

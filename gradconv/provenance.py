@@ -57,9 +57,7 @@ def versions() -> dict[str, str]:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            from gradconv import __version__
-
-            found[package] = f"{__version__} (source tree)" if package == "gradconv" else "absent"
+            found[package] = "source tree" if package == "gradconv" else "absent"
     return found
 
 

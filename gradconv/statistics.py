@@ -26,6 +26,25 @@ DISAGREEMENT = 1e-6
 
 
 @dataclass(frozen=True)
+class Contributions:
+    """What a quantity is made of, as `fit_rate` takes it: exact values, or paths to average.
+
+    Parameters
+    ----------
+    values : ndarray, optional
+        Exact values, one a level.
+    paths, offset, power
+        Contributions of the sample paths; value = (offset + mean of paths)**power, or the norm of
+        the mean path if paths are vectors.
+    """
+
+    values: np.ndarray | None = None
+    paths: np.ndarray | None = None
+    offset: np.ndarray | None = None
+    power: float = 1.0
+
+
+@dataclass(frozen=True)
 class GradientSample:
     """Scaled gradients of all levels on shared sample paths.
 
@@ -88,10 +107,11 @@ class GradientSample:
 
     def series(self, quantity: str) -> tuple[np.ndarray, np.ndarray]:
         """Values and standard errors of a quantity, one a level (gaps: one a pair of levels)."""
-        kwargs = self._arguments(quantity)
-        if "values" in kwargs:
-            return kwargs["values"], np.zeros_like(kwargs["values"])
-        return estimate(kwargs["paths"], kwargs.get("offset"), kwargs.get("power", 1.0))
+        made = self.contributions(quantity)
+        if made.values is not None:
+            return made.values, np.zeros_like(made.values)
+        assert made.paths is not None
+        return estimate(made.paths, made.offset, made.power)
 
     def rate(self, h: np.ndarray, quantity: str, confidence: float = 0.95, seed: int = 0) -> Rate:
         """Fit the signed order of a quantity.
@@ -107,12 +127,18 @@ class GradientSample:
         seed : int
             Seed of the bootstrap.
         """
-        arguments = self._arguments(quantity)
-        kind = "level" if quantity == "level_norm" else "gap"
-        mesh_sizes = h if kind == "level" else h[1:]
-        floor = self._rounding_floor(quantity)
+        made = self.contributions(quantity)
+        level = quantity == "level_norm"
         return fit_rate(
-            mesh_sizes, floor=floor, kind=kind, confidence=confidence, seed=seed, **arguments
+            h if level else h[1:],
+            made.values,
+            paths=made.paths,
+            offset=made.offset,
+            power=made.power,
+            floor=self._rounding_floor(quantity),
+            kind="level" if level else "gap",
+            confidence=confidence,
+            seed=seed,
         )
 
     def _rounding_floor(self, quantity: str) -> np.ndarray:
@@ -124,27 +150,33 @@ class GradientSample:
         floor = self._floor(epsilon)
         return floor**2 if quantity == "variance" else floor
 
-    def _arguments(self, quantity: str) -> dict[str, np.ndarray | float]:
+    def contributions(self, quantity: str) -> Contributions:
+        """How the paths and the exact mean make up a quantity.
+
+        Raises
+        ------
+        InputError
+            If the quantity is unknown.
+        """
         if quantity not in QUANTITIES:
             raise unknown_name("quantity", quantity, QUANTITIES)
-        if quantity == "level_norm":
-            if self.exact:
-                mean = self.gradients[0] if self.expected is None else self.expected
-                return {"values": np.linalg.norm(mean, axis=-1)}
-            return {"paths": self.gradients}
-        if quantity == "mean_gap":
-            if self.exact:
-                return {"values": np.linalg.norm(self.mean_gaps, axis=-1)}
-            return {"paths": self.gaps}
+        if quantity in ("level_norm", "mean_gap"):
+            vectors = self.gradients if quantity == "level_norm" else self.gaps
+            if not self.exact:
+                return Contributions(paths=vectors)
+            mean = vectors[0]
+            if self.expected is not None:
+                mean = self.expected if quantity == "level_norm" else self.mean_gaps
+            return Contributions(values=np.linalg.norm(mean, axis=-1))
         if not self.fluctuates:
             norms = np.linalg.norm(self.mean_gaps, axis=-1)
-            return {"values": norms if quantity == "rms_gap" else np.zeros_like(norms)}
+            return Contributions(values=norms if quantity == "rms_gap" else np.zeros_like(norms))
         if quantity == "variance":
-            return {"paths": self.deviations, "power": 1.0}
+            return Contributions(paths=self.deviations)
         if self.expected is None:
-            return {"paths": np.sum(self.gaps**2, axis=-1), "power": 0.5}
+            return Contributions(paths=np.sum(self.gaps**2, axis=-1), power=0.5)
         offset = np.sum(self.mean_gaps**2, axis=-1)
-        return {"paths": self.deviations, "offset": offset, "power": 0.5}
+        return Contributions(paths=self.deviations, offset=offset, power=0.5)
 
     def cosine(self) -> tuple[np.ndarray, np.ndarray]:
         """Cosine of each level's mean gradient to the finest one's, with standard errors.

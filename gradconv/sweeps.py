@@ -422,8 +422,9 @@ def _run_batches(
     pool = ThreadPoolExecutor(threads)
     try:
         pending: dict[Future[np.ndarray], range] = {}
-        complete, finished, queue = start, {}, iter(pieces)
-        for piece in queue:
+        complete = start
+        finished: dict[int, int] = {}
+        for piece in pieces:
             pending[pool.submit(compute, piece)] = piece
             if len(pending) < threads:
                 continue

@@ -197,13 +197,10 @@ def _read_image(path: Path) -> np.ndarray:
         with Image.open(path) as image:
             _check_size((image.height, image.width, len(image.getbands())), path)
             image.load()
-            if image.mode == "P":
-                image = image.convert("RGB")
-            if image.mode in ("LA", "RGBA", "PA"):
-                image = image.convert("RGB" if image.mode != "LA" else "L")
-            if image.mode in ("CMYK", "YCbCr", "HSV", "LAB"):
-                image = image.convert("RGB")
-            return np.asarray(image)
+            plain = {"P": "RGB", "PA": "RGB", "RGBA": "RGB", "LA": "L", "1": "L"}
+            plain |= dict.fromkeys(("CMYK", "YCbCr", "HSV", "LAB"), "RGB")
+            target = plain.get(image.mode)
+            return np.asarray(image.convert(target) if target else image)
 
 
 def _check_size(shape: tuple[int, ...], path: Path) -> None:

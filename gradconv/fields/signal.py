@@ -203,7 +203,7 @@ class PlaneWave(Signal):
 @SIGNALS.register("cartoon")
 @dataclass(frozen=True)
 class Cartoon(Signal):
-    """Piecewise constant in [0, 1], with jumps along closed curves (points in 1-D, surfaces in 3-D).
+    """Piecewise constant in [0, 1], with jumps along closed curves (points in 1-D, sheets in 3-D).
 
     Star-shaped regions r < R(1 + wobble) about random centres, each with a grey value of its own,
     on a periodic box.

@@ -107,9 +107,7 @@ def _noise_spectra(
         spectra.append(np.array(np.broadcast_to(power, mesh.shape), dtype=float))
     if problem.setting == "refinement":
         return spectra
-    return problem.restriction.spectra(  # type: ignore[no-any-return]
-        spectra[0], problem.dim, hierarchy.sizes, problem.route
-    )
+    return problem.restriction.spectra(spectra[0], problem.dim, hierarchy.sizes, problem.route)
 
 
 def _signal_spectra(
@@ -119,9 +117,7 @@ def _signal_spectra(
         power = signal.spectrum(mesh)
         cross = power * _multiplier(problem, mesh)
         push = problem.restriction.spectra
-        return tuple(  # type: ignore[return-value]
-            push(s, problem.dim, sizes, problem.route) for s in (power, cross)
-        )
+        return tuple(push(s, problem.dim, sizes, problem.route) for s in (power, cross))
 
     if problem.setting == "coarsening":
         return down(hierarchy.finest, hierarchy.sizes)

@@ -112,7 +112,7 @@ class Kernel(ABC):
         """Say why a mesh of size h does not resolve the kernel; None if it does."""
         return None
 
-    def check(self, h: float, boundary: str) -> None:
+    def check(self, h: float, boundary: str) -> None:  # noqa: B027 (most kernels have no limits)
         """Raise an `InputError` if the kernel has no meaning on a mesh of size h."""
 
     @abstractmethod

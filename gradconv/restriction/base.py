@@ -2,8 +2,8 @@
 
 A restriction by a factor f acts axis by axis. A *local* one is a few taps: the coarse value I is
 Σ_t w_t x[fI + o_t]. From the taps follow its symbol, its action on arrays, and what it makes of
-noise. The steps from level to level are by 2; a route ("chain" or "direct") says whether a level far
-below the finest is reached by such steps or by one direct step.
+noise. The steps from level to level are by 2; a route ("chain" or "direct") says whether a level
+far below the finest is reached by such steps or by one direct step.
 """
 
 from __future__ import annotations
