@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from gradconv.bootstrap import estimate
 from gradconv.errors import InputError
-from gradconv.rates import STALL_BAND, fit_rate
+from gradconv.rates import fit_rate
+from gradconv.verdicts import STALL_BAND
 
 H = 2.0 ** -np.arange(4, 10)
 LEVEL = np.arange(6)
@@ -150,11 +151,18 @@ def test_rounding_floor_is_dropped_and_named() -> None:
 
 
 def test_two_levels_above_the_floor_are_too_few() -> None:
-    rate = fit_rate(H, [1, 1e-5, 0, 0, 0, 0], floor=1e-15)
+    rate = fit_rate(H, [1, 0.25, 0, 0, 0, 0], floor=0.05)
     assert rate.verdict == "undecided"
     assert "fewer than 3" in rate.reason
-    assert np.isnan(rate.order)
-    assert rate.window == (-1, -1)
+
+
+@pytest.mark.parametrize("values", [[1, 1e-5, 0, 0, 0, 0], [1e-3, 0, 0, 0, 0, 0]])
+def test_a_fall_to_the_rounding_floor_is_faster_than_algebraic(values: list[float]) -> None:
+    rate = fit_rate(H, values, floor=1e-15)
+    assert (rate.verdict, rate.order) == ("converges", np.inf)
+    assert "faster than any power of h" in rate.reason
+    slow = fit_rate(H, values, floor=1e-5)  # negative control: a floor that explains nothing
+    assert slow.verdict == "undecided"
 
 
 def test_vector_paths_lose_levels_at_the_sampling_floor() -> None:

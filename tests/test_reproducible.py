@@ -1,0 +1,286 @@
+"""The same seed gives the same bits, however the work is cut, and memory stays under its bound."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradconv
+from gradconv.errors import InputError
+from gradconv.mesh import MeshHierarchy
+from gradconv.problem import Problem
+from gradconv.sweeps import BATCH_NUMBERS, GIB, Sweep, sweep
+
+ROOT = Path(gradconv.__file__).resolve().parents[1]
+
+# A value of every noise; random signals carry all but Poisson counts, which need u >= 0.
+NOISES = (
+    "none",
+    "pixel:0.5",
+    "white:0.1",
+    "power:1.5:0.2",
+    "matern:1.5:0.1",
+    "uniform:0.3",
+    "salt-and-pepper:0.2",
+    "poisson:20",
+)
+
+
+def problem(noise: str = "pixel:0.5", **choices: Any) -> Problem:
+    choices.setdefault("signal", "cartoon" if noise.startswith("poisson") else "sobolev:2")
+    choices.setdefault("dim", 1)
+    return Problem(noise=noise, **choices)
+
+
+def gradients(case: Problem, first: int = 3, last: int = 7, **choices: Any) -> np.ndarray:
+    return sweep_of(case, first, last, **choices).sample.gradients
+
+
+def sweep_of(case: Problem, first: int = 3, last: int = 7, **choices: Any) -> Sweep:
+    choices.setdefault("replicates", 6)
+    return sweep(case, MeshHierarchy.powers_of_two(case.dim, first, last), **choices)
+
+
+def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
+
+
+def assert_same(a: np.ndarray, b: np.ndarray, what: str) -> None:
+    assert a.shape == b.shape
+    if not same_bits(a, b):
+        worst = np.unravel_index(np.argmax(np.abs(a - b)), a.shape)
+        pytest.fail(f"{what}: {a[worst]!r} and {b[worst]!r} at {worst}")
+
+
+def smallest_memory(case: Problem, first: int, last: int, threads: int = 1) -> float:
+    """Bound, in bytes, that just holds one replicate a thread, by bisection on the refusal."""
+    low, high = 1.0, 4.0 * GIB
+    while high / low > 1.001:
+        middle = np.sqrt(low * high)
+        try:
+            sweep_of(case, first, last, memory=middle, threads=threads, replicates=2)
+            high = middle
+        except InputError as error:
+            assert "`memory`" in str(error)
+            low = middle
+    return high
+
+
+def test_the_comparison_sees_one_unit_in_the_last_place() -> None:
+    a = np.array([1.0, 2.0])
+    assert same_bits(a, a.copy())
+    assert not same_bits(a, np.nextafter(a, 3.0))
+    assert not same_bits(np.array([0.0]), np.array([-0.0]))
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+@pytest.mark.parametrize("kernel", ["stencil", "mfc"])
+@pytest.mark.parametrize("noise", ["pixel:0.5", "matern:1.5:0.1"])
+def test_another_seed_gives_other_values(noise: str, kernel: str, dim: int) -> None:
+    case = problem(noise, kernel=kernel, dim=dim)
+    a, b = gradients(case, last=6, seed=1), gradients(case, last=6, seed=2)
+    assert np.all(a != b)
+    assert_same(a, gradients(case, last=6, seed=1), "the same seed again")
+
+
+@pytest.mark.parametrize("setting", ["coarsening", "refinement"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("kernel", ["stencil:5", "mfc", "scaled-stencil", "gaussian-derivative"])
+def test_threads_leave_the_bits(kernel: str, dtype: str, setting: str) -> None:
+    case = problem(kernel=kernel, dim=2, setting=setting)
+    # a bound that holds one replicate a thread: as many pieces of work as there are replicates
+    alone = gradients(case, 3, 6, threads=1, dtype=dtype, replicates=7)
+    memory = smallest_memory(case, 3, 6, threads=3)
+    shared = gradients(case, 3, 6, threads=3, dtype=dtype, replicates=7, memory=memory)
+    assert_same(alone, shared, "1 and 3 threads")
+
+
+@pytest.mark.parametrize("setting", ["coarsening", "refinement"])
+@pytest.mark.parametrize("dim", [1, 2, 3])
+@pytest.mark.parametrize("kernel", ["stencil", "mfc", "spectral:1", "scaled-stencil"])
+def test_memory_leaves_the_bits(kernel: str, dim: int, setting: str) -> None:
+    case = problem(kernel=kernel, dim=dim, setting=setting)
+    last = {1: 8, 2: 6, 3: 5}[dim]
+    tight = smallest_memory(case, 2, last)
+    alone = gradients(case, 2, last, memory=tight)
+    together = gradients(case, 2, last, memory=4 * GIB)
+    assert_same(alone, together, "one at a time and all at once")
+
+
+def test_the_tight_bound_cuts_the_work_and_the_loose_one_does_not() -> None:
+    case = problem(dim=2)
+    pieces: dict[str, list[int]] = {"tight": [], "loose": []}
+    for name, memory in (("tight", smallest_memory(case, 3, 6)), ("loose", 4.0 * GIB)):
+        seen = pieces[name]
+        gradients(case, 3, 6, memory=memory, progress=lambda done, _, s=seen: s.append(done))
+    assert pieces["tight"] == [0, 1, 2, 3, 4, 5, 6]
+    assert 6 * 64**2 < BATCH_NUMBERS
+    assert pieces["loose"] == [0, 6]
+
+
+@pytest.mark.parametrize("boundary", ["zero", "reflecting"])
+def test_boundaries_that_go_through_autograd_keep_the_bits(boundary: str) -> None:
+    case = problem(dim=1, boundary=boundary)
+    reference = gradients(case, 3, 6)
+    assert_same(reference, gradients(case, 3, 6, threads=3), "1 and 3 threads")
+    tight = smallest_memory(case, 3, 6)
+    assert_same(reference, gradients(case, 3, 6, memory=tight), "memory")
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+@pytest.mark.parametrize("setting", ["coarsening", "refinement"])
+@pytest.mark.parametrize("noise", NOISES)
+def test_more_replicates_leave_those_there(noise: str, setting: str, dim: int) -> None:
+    case = problem(noise, setting=setting, dim=dim)
+    few = gradients(case, last=6, replicates=3)
+    many = gradients(case, last=6, replicates=8)
+    if case.deterministic:
+        assert len(many) == 1
+        few = many[:1]
+    assert_same(few, many[: len(few)], "3 of 8 replicates")
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+@pytest.mark.parametrize("setting", ["coarsening", "refinement"])
+@pytest.mark.parametrize("noise", NOISES)
+def test_coarser_levels_leave_those_there(noise: str, setting: str, dim: int) -> None:
+    case = problem(noise, setting=setting, dim=dim)
+    short = gradients(case, 3, 6)
+    assert_same(short, gradients(case, 1, 6)[:, 2:], "two coarser levels")
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+@pytest.mark.parametrize("signal", ["sobolev:2", "band-limited:3", "plane-wave:2", "cartoon"])
+@pytest.mark.parametrize("noise", NOISES)
+def test_finer_levels_leave_those_there_in_refinement(noise: str, signal: str, dim: int) -> None:
+    if noise.startswith("poisson"):
+        signal = "cartoon"
+    case = problem(noise, signal=signal, setting="refinement", dim=dim)
+    last = {1: 7, 2: 5}[dim]
+    short = gradients(case, 2, last)
+    assert_same(short, gradients(case, 2, last + 2)[:, :-2], "two finer levels")
+
+
+def test_finer_levels_change_the_data_of_a_coarsening() -> None:
+    # Negative control of the test above: there the noise lives on the finest mesh.
+    case = problem(setting="coarsening")
+    assert np.all(gradients(case, 2, 6) != gradients(case, 2, 8)[:, :-2])
+
+
+@pytest.mark.parametrize("kernel", ["stencil", "mfc"])
+def test_a_prefix_of_done_replicates_gives_the_same_whole(kernel: str) -> None:
+    case = problem(kernel=kernel, dim=2)
+    whole = gradients(case, 3, 6, replicates=9)
+    for done in (0, 1, 5, 9, 12):
+        more = gradients(case, 3, 6, replicates=12)[:done]
+        resumed = gradients(case, 3, 6, replicates=9, done=more)
+        assert_same(whole, resumed, f"{done} replicates done")
+    wrong = whole[:4] + 1.0
+    assert not same_bits(whole, gradients(case, 3, 6, replicates=9, done=wrong))
+
+
+def test_float32_is_close_to_float64_and_not_the_same() -> None:
+    case = problem(dim=2, kernel="mfc")
+    double, single = gradients(case), gradients(case, dtype="float32")
+    assert single.dtype == np.float64
+    scale = np.abs(double).max()
+    assert 0 < np.abs(double - single).max() < 1e-5 * scale
+
+
+def test_rates_and_data_are_the_same_to_the_last_bit() -> None:
+    case = problem(dim=2)
+    a = sweep_of(case, threads=1, replicates=10)
+    b = sweep_of(case, threads=3, replicates=10, memory=smallest_memory(case, 3, 7, threads=3))
+    for quantity, rate in a.rates.items():
+        other = b.rate(quantity)
+        assert (rate.order, tuple(rate.interval)) == (other.order, tuple(other.interval)), quantity
+    for name in a.data:
+        assert_same(a.data[name].values, b.data[name].values, str(name))
+
+
+def _document(threads: int, blas: str, *options: str) -> dict[str, Any]:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), blas),
+    }
+    command = [sys.executable, "-m", "gradconv", "sweep", "--json", f"--threads={threads}"]
+    run = subprocess.run(
+        [*command, *options], env=environment, capture_output=True, text=True, check=True
+    )
+    assert run.stderr == ""
+    document: dict[str, Any] = json.loads(run.stdout)
+    return document
+
+
+def test_threads_of_the_libraries_leave_the_bits() -> None:
+    options = ("--dim=2", "--levels=4:8", "--replicates=5", "--restriction=average")
+    a, b = _document(1, "1", *options), _document(3, "2", *options)
+    other = _document(1, "1", *options, "--seed=1")
+    assert a["rates"] == b["rates"]
+    assert a["rates"] != other["rates"]
+    # what it was computed with is no part of what was computed
+    assert a["provenance"]["configuration_hash"] == b["provenance"]["configuration_hash"]
+    assert a["provenance"]["configuration_hash"] != other["provenance"]["configuration_hash"]
+
+
+PEAK = """
+import resource, sys
+from gradconv.mesh import MeshHierarchy
+from gradconv.problem import Problem
+from gradconv.sweeps import sweep
+
+kernel, setting, signal, noise, last, replicates, threads, memory = sys.argv[1:]
+problem = Problem(kernel, signal=signal, noise=noise, setting=setting, dim=2)
+
+def run(last, replicates, memory):
+    levels = MeshHierarchy.powers_of_two(2, 4, last)
+    return sweep(problem, levels, replicates=replicates, threads=int(threads), memory=memory)
+
+run(7, 2, 4 * 2**30).rates  # imports and caches: the baseline of the interpreter
+unit = 1 if sys.platform == "darwin" else 1024
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+run(int(last), int(replicates), float(memory)).rates
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before)
+"""
+
+
+def peak_growth(memory: float, *choices: object) -> int:
+    """Growth of the resident peak, in bytes, of a sweep in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    arguments = [*map(str, choices), str(memory)]
+    run = subprocess.run(
+        [sys.executable, "-c", PEAK, *arguments], env=environment, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    return int(run.stdout)
+
+
+def test_peak_memory_stays_under_the_bound() -> None:
+    bound = 0.25 * GIB
+    growth = peak_growth(bound, "stencil", "coarsening", "cartoon", "pixel:0.5", 10, 3, 1)
+    # the lower end shows that the measurement sees a field of 1024 x 1024 at all
+    assert 8 * 1024**2 < growth < bound
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("setting", ["coarsening", "refinement"])
+@pytest.mark.parametrize("kernel", ["stencil", "mfc", "spectral:4", "scaled-stencil"])
+@pytest.mark.parametrize(
+    ("signal", "noise"),
+    [("sobolev:2", "matern:1.5:0.1"), ("cartoon", "poisson"), ("cartoon", "salt-and-pepper")],
+)
+def test_peak_memory_of_all_kinds(
+    kernel: str, setting: str, signal: str, noise: str, threads: int
+) -> None:
+    bound = 1.0 * GIB
+    growth = peak_growth(bound, kernel, setting, signal, noise, 10, 4, threads)
+    assert 8 * 1024**2 < growth < bound
