@@ -157,15 +157,15 @@ def test_coarser_levels_leave_those_there(noise: str, setting: str, dim: int) ->
 
 
 @pytest.mark.parametrize("dim", [1, 2])
-@pytest.mark.parametrize("signal", ["sobolev:2", "band-limited:3", "plane-wave:2", "cartoon"])
+@pytest.mark.parametrize("signal", ["sobolev:2", "band-limited:3", "plane-wave:3", "cartoon"])
 @pytest.mark.parametrize("noise", NOISES)
 def test_finer_levels_leave_those_there_in_refinement(noise: str, signal: str, dim: int) -> None:
     if noise.startswith("poisson"):
         signal = "cartoon"
     case = problem(noise, signal=signal, setting="refinement", dim=dim)
-    last = {1: 7, 2: 5}[dim]
-    short = gradients(case, 2, last)
-    assert_same(short, gradients(case, 2, last + 2)[:, :-2], "two finer levels")
+    last = {1: 7, 2: 6}[dim]
+    short = gradients(case, 3, last)
+    assert_same(short, gradients(case, 3, last + 2)[:, :-2], "two finer levels")
 
 
 def test_finer_levels_change_the_data_of_a_coarsening() -> None:
@@ -232,7 +232,7 @@ def test_threads_of_the_libraries_leave_the_bits() -> None:
 
 
 PEAK = """
-import resource, sys
+import pathlib, resource, sys
 from gradconv.mesh import MeshHierarchy
 from gradconv.problem import Problem
 from gradconv.sweeps import sweep
@@ -245,10 +245,17 @@ def run(last, replicates, memory):
     return sweep(problem, levels, replicates=replicates, threads=int(threads), memory=memory)
 
 run(7, 2, 4 * 2**30).rates  # imports and caches: the baseline of the interpreter
-unit = 1 if sys.platform == "darwin" else 1024
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+def peak():
+    # Linux hands a parent's ru_maxrss down to its children, but not its high-water mark
+    status = pathlib.Path("/proc/self/status")
+    if status.exists():
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return int(lines["VmHWM"].split()[0]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+before = peak()
 run(int(last), int(replicates), float(memory)).rates
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before)
+print(peak() - before)
 """
 
 
