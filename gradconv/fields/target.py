@@ -185,8 +185,9 @@ class Multiplier(Target):
 
     def multiplier(self, *k: np.ndarray) -> np.ndarray:
         """Evaluate the function, checking symmetry and finiteness."""
-        forward = np.asarray(self.function(*k))
-        backward = np.asarray(self.function(*(-a for a in k)))
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            forward = np.asarray(self.function(*k))
+            backward = np.asarray(self.function(*(-a for a in k)))
         if not np.all(np.isfinite(forward)):
             raise InputError("`target` multiplier must be finite at every frequency; got NaN/inf")
         if not np.allclose(backward, np.conj(forward), rtol=1e-10, atol=1e-12):
