@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gradconv.errors import AccuracyError, InputError, StorageError
+    from gradconv.errors import InputError, StorageError
     from gradconv.fields import NOISES, SIGNALS, TARGETS, Multiplier
     from gradconv.kernels import KERNELS, Kernel, KernelOptions
     from gradconv.mesh import Mesh, MeshHierarchy
@@ -30,7 +30,6 @@ __version__ = "0.1.0"
 
 # Names load on first use, so that `import gradconv` and the command line start at once.
 _HOMES = {
-    "AccuracyError": "errors",
     "InputError": "errors",
     "StorageError": "errors",
     "KERNELS": "kernels",
@@ -56,7 +55,6 @@ __all__ = [
     "RESTRICTIONS",
     "SIGNALS",
     "TARGETS",
-    "AccuracyError",
     "InputError",
     "Kernel",
     "KernelOptions",

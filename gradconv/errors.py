@@ -14,10 +14,6 @@ class StorageError(OSError):
     """A result could not be read or written; the message names the path and what to do."""
 
 
-class AccuracyError(ArithmeticError):
-    """A computed result failed its own check; the message holds the number that shows it."""
-
-
 def unknown_name(argument: str, got: object, known: Iterable[str]) -> InputError:
     """Build the error for a name that is not in a registry, with the nearest known one.
 

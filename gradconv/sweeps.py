@@ -217,7 +217,7 @@ def sweep(
     >>> problem = Problem(
     ...     "stencil", signal="band-limited:3", noise="white:0.1", setting="refinement", dim=1
     ... )
-    >>> result = sweep(problem, MeshHierarchy.powers_of_two(1, 4, 9), replicates=8)
+    >>> result = sweep(problem, MeshHierarchy.powers_of_two(1, 6, 11), replicates=8)
     >>> rate = result.rate("mean_gap")
     >>> f"{rate.order:.2f} {rate.verdict}"
     '-1.00 diverges'
