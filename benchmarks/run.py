@@ -17,13 +17,9 @@ what else it does; a ratio of two neighbouring measurements does so much less.
 
 from __future__ import annotations
 
-import os
-
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(variable, "1")  # read when the libraries load
-
 import argparse
 import json
+import os
 import platform
 import statistics
 import time
@@ -230,9 +226,7 @@ def time_table(timings: list[Timing]) -> Table:
 
 
 def memory_table(uses: list[MemoryUse]) -> Table:
-    table = Table(
-        title="Memory of a sweep: growth of the peak over a process that has imported all"
-    )
+    table = Table(title="Memory of a sweep: growth of a fresh process's peak")
     for column in ("mesh", "kernel", "threads", "bound [GiB]", "peak [GiB]", "peak / bound"):
         table.add_column(column, justify="left" if column == "kernel" else "right")
     for u in uses:

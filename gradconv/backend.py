@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gradconv.errors import InputError
+from gradconv.errors import InputError, shortened
 
 Array = Any  # numpy.ndarray or torch.Tensor: the numerical code is written once for both
 
@@ -35,8 +35,10 @@ class Backend:
     library: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.dtype not in _REAL:
-            raise InputError(f"`dtype` must be float64 or float32; got {self.dtype!r}")
+        if not isinstance(self.device, str):
+            raise InputError(f"`device` must be text; got {shortened(self.device)}")
+        if not isinstance(self.dtype, str) or self.dtype not in _REAL:
+            raise InputError(f"`dtype` must be float64 or float32; got {shortened(self.dtype)}")
         if not self.on_cpu:
             self._check_device()
 
@@ -44,12 +46,12 @@ class Backend:
         import torch
 
         try:
-            torch.zeros(1, device=self.device)
-        except (RuntimeError, AssertionError) as error:
-            first = str(error).splitlines()[0]
+            torch.zeros(1, device=self.device).cpu()
+        except Exception as error:  # each backend of torch has errors of its own
+            first = (str(error).splitlines() or [""])[0]
             raise InputError(
                 f"`device` must be cpu or a device that torch can use here; "
-                f"got {self.device!r} ({first})"
+                f"got {shortened(self.device)} ({first})"
             ) from None
 
     @property

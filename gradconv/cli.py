@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from gradconv import __version__
 
 if TYPE_CHECKING:
     from gradconv.config import SweepConfig
@@ -62,17 +65,25 @@ DEMO: dict[str, Any] = {
 DEMO_TITLE = "Does the gradient survive refinement?  A photograph with pixel noise (σ = 1)"
 
 
+def _folder(context: click.Context, option: click.Parameter, text: str | None) -> Path | None:
+    from gradconv.errors import InputError
+
+    if text is not None and not text.strip():
+        raise InputError(f"`output` must name a folder; got {text!r}")
+    return None if text is None else Path(text)
+
+
 output_option = click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    callback=_folder,
     metavar="DIR",
     help="Folder for data, table and figure; an interrupted run goes on from there.",
 )
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="gradconv", prog_name="gradconv")
+@click.version_option(__version__, prog_name="gradconv")
 def app() -> None:
     """Ask whether the parameter gradient of a convolution survives mesh refinement."""
 
@@ -157,21 +168,21 @@ def _split(text: str) -> tuple[str, ...]:
 
 
 def _whole(name: str, text: str) -> int:
-    from gradconv.errors import InputError
+    from gradconv.errors import InputError, shortened
 
     try:
         return int(text)
-    except ValueError:
-        raise InputError(f"`{name}` must be a whole number; got {text!r}") from None
+    except ValueError:  # also for integers of thousands of digits
+        raise InputError(f"`{name}` must be a whole number; got {shortened(text)}") from None
 
 
 def _real(name: str, text: str) -> float:
-    from gradconv.errors import InputError
+    from gradconv.errors import InputError, shortened
 
     try:
         return float(text)
     except ValueError:
-        raise InputError(f"`{name}` must be a number; got {text!r}") from None
+        raise InputError(f"`{name}` must be a number; got {shortened(text)}") from None
 
 
 def _run(config: SweepConfig, output: Path | None, as_json: bool, title: str) -> RunResult:
@@ -225,6 +236,7 @@ def main() -> None:
 
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()
     except (InputError, StorageError) as error:
         _fail(str(error))
     except click.ClickException as error:
@@ -236,6 +248,12 @@ def main() -> None:
             err=True,
         )
         sys.exit(130)
+    except BrokenPipeError:  # the reader of our output has gone: nothing is left to say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _fail(f"standard output must be writable: {error.strerror or error}")
     except MemoryError:
         _fail("`memory` must be what this machine has free; an allocation failed")
     sys.exit(code if isinstance(code, int) else 0)

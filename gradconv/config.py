@@ -10,11 +10,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from gradconv.errors import InputError, unknown_name
+from gradconv.errors import InputError, shortened, unknown_name
 from gradconv.kernels import KERNELS, KernelFamily, KernelOptions
 from gradconv.mesh import MeshHierarchy
 from gradconv.problem import Problem
-from gradconv.sweeps import GIB
+from gradconv.registry import LARGEST
+from gradconv.sampling import GIB
+from gradconv.sweeps import check_sweep
 
 # Options of which several values make a product, in the order in which results are listed.
 AXES = (
@@ -83,21 +85,23 @@ class SweepConfig:
             kind, word = (int, "whole numbers") if name == "dim" else (str, "text")
             for value in values:
                 if isinstance(value, bool) or not isinstance(value, kind):
-                    raise InputError(f"`{name}` must hold {word}; got {value!r}")
+                    raise InputError(f"`{name}` must hold {word}; got {shortened(value)}")
             if not values:
                 raise InputError(f"`{name}` must have at least one value; got none")
             if len(set(values)) < len(values):
-                raise InputError(
-                    f"`{name}` must not repeat a value; got {', '.join(map(str, values))}"
-                )
+                raise InputError(f"`{name}` must not repeat a value; got {shortened(values)}")
             object.__setattr__(self, name, tuple(values))
         for name in ("levels", "dtype", "device"):
             if not isinstance(getattr(self, name), str):
-                raise InputError(f"`{name}` must be text; got {getattr(self, name)!r}")
+                raise InputError(f"`{name}` must be text; got {shortened(getattr(self, name))}")
         for name in ("memory", "confidence"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
-                raise InputError(f"`{name}` must be a number; got {value!r}")
+                raise InputError(f"`{name}` must be a number; got {shortened(value)}")
+        if not 0 < self.memory < LARGEST:
+            raise InputError(
+                f"`memory` must be positive and finite, in GiB; got {shortened(self.memory)}"
+            )
         parameters = {k: getattr(self, k) for k in vars(KernelOptions())}
         object.__setattr__(self, "_options", KernelOptions(**parameters))
 
@@ -121,8 +125,9 @@ class SweepConfig:
             raise InputError(
                 f"`config` must be a readable file; got {path} ({error.strerror})"
             ) from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"`config` must be TOML; got {path} ({error})") from None
+        except (ValueError, RecursionError) as error:  # syntax, encoding, size and depth
+            reason = (str(error).splitlines() or [""])[0][:120]
+            raise InputError(f"`config` must be TOML; got {path} ({reason})") from None
         known = option_names()
         for key in values:
             if key not in known:
@@ -133,11 +138,13 @@ class SweepConfig:
     def level_range(self) -> tuple[int, int]:
         """Powers of two of the coarsest and the finest mesh."""
         first, colon, last = self.levels.partition(":")
-        if not colon or not first.strip().isdigit() or not last.strip().isdigit():
+        ends = (first.strip(), last.strip())
+        if not colon or not all(e.isascii() and e.isdigit() and len(e) < 6 for e in ends):
             raise InputError(
-                f"`levels` must be a:b, powers of two of the cells an axis; got {self.levels!r}"
+                f"`levels` must be a:b, powers of two of the cells an axis; "
+                f"got {shortened(self.levels)}"
             )
-        a, b = int(first), int(last)
+        a, b = int(ends[0]), int(ends[1])
         if b - a < 3:
             raise InputError(f"`levels` must increase by at least 3 for a fit; got {a}:{b}")
         return a, b
@@ -147,9 +154,11 @@ class SweepConfig:
         return MeshHierarchy.powers_of_two(dim, *self.level_range)
 
     @property
-    def memory_bytes(self) -> float:
-        """Memory bound in bytes."""
-        return self.memory * GIB
+    def manner(self) -> dict[str, Any]:
+        """Arguments of `gradconv.sweep` that all cells share; memory in bytes."""
+        names = ("replicates", "seed", "dtype", "device", "threads", "confidence")
+        shared = {name: getattr(self, name) for name in names}
+        return {**shared, "memory": self.memory * GIB}
 
     def problems(self) -> list[tuple[Problem, MeshHierarchy]]:
         """Every cell of the product, checked against its hierarchy; nothing is computed yet.
@@ -175,7 +184,7 @@ class SweepConfig:
             options = KernelOptions(**{o: getattr(self, o) for o in family.options})
             problem = Problem(channels=self.channels, options=options, **chosen)
             hierarchy = self.hierarchy(problem.dim)
-            problem.check(hierarchy)
+            check_sweep(problem, hierarchy, **self.manner)
             cells.append((problem, hierarchy))
         return cells
 
@@ -206,13 +215,22 @@ def parse_parameter(argument: str, text: str) -> Any:
     """Read a kernel parameter from the command line: a number, ``0.1,0.2`` or a JSON array."""
     try:
         value = json.loads(text if text.lstrip().startswith("[") else f"[{text}]")
-    except ValueError:
+    except (ValueError, RecursionError):
+        value = None
+    if value is None or not _all_numbers(value):
         raise InputError(
-            f"`{argument}` must be a number, numbers with commas, or a JSON array; got {text!r}"
-        ) from None
+            f"`{argument}` must be a number, numbers with commas, or a JSON array of numbers; "
+            f"got {shortened(text)}"
+        )
     if not text.lstrip().startswith("[") and len(value) == 1:
         return value[0]
     return value
+
+
+def _all_numbers(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(_all_numbers(v) for v in value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _plain(value: Any) -> Any:

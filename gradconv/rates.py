@@ -1,10 +1,9 @@
 """Signed orders of convergence: fit q(h) = C h^order with an interval, a window and a verdict.
 
-The order keeps its sign: a negative one is divergence. The interval has a sampling part, which
-resamples whole paths, and a model part: how far the order would still move if the window went
-on towards fine levels, or lost the level at either end. Only the part of such a shift that
-sampling does not explain counts, so that a noise-free fit has an honest width and a noisy power
-law is not charged for its noise twice.
+The order keeps its sign: a negative one is divergence. The interval is the hull of two: that of
+the straight fit in log-log, widened by significant shifts between windows, and that of a fit
+with a first correction of relative size h. The second keeps the coverage where a correction is
+too small to be seen in the noise, yet not small against the error of the straight fit.
 """
 
 from __future__ import annotations
@@ -51,9 +50,9 @@ class Rate:
     reason : str
         Which levels were left out and why, and why this verdict.
     statistical : float
-        Half-width of the interval from sampling.
+        Half-width of the interval from sampling, were the values an exact power law.
     model : float
-        Half-width of the interval from the model: curvature, the choice of window, rounding.
+        Rest of the half-width: corrections seen or hidden in the noise, window, rounding.
     confidence : float
         Two-sided confidence of the interval.
     """
@@ -123,9 +122,19 @@ def fit_rate(
 
     Notes
     -----
-    Weighted least squares of log q on log h. The halves of the interval add, rather than in
-    quadrature: a bias is no random error, and a sum keeps the coverage when the bias is as large
-    as its bound. Level means are compared on the log scale, where they are nearly normal.
+    Weighted least squares of log q on log h over the settled levels gives the order p. Its
+    interval is widened by the largest shift of p to another window or a curved fit, if beyond 3
+    standard errors. Joined to it is the interval of the curved fit, log q = log C + p log h +
+    b h, on the window where that is shortest: the Student or bootstrap interval, plus a bound on
+    the bias from what follows the first correction, taken as twice its square. Bias and sampling
+    add rather than in quadrature, as a bias is no random error. The interval need not be
+    centred at the order.
+
+    The price, on pure power laws with 6 levels, is an interval about 2.6 to 2.9 times as wide as
+    the shortest there (2.36 from fitting b), with a coverage near 0.99 at a confidence of 0.95.
+    Where q = C h^p (1 + a h^r) with r = 1 or 2 and a correction of -0.6 to 1.3 at the coarsest
+    level, coverage is nominal. It is not where corrections of two orders cancel on the coarse
+    levels, so that neither is seen: COVERAGE_CANCEL.
 
     References
     ----------
@@ -164,17 +173,18 @@ def fit_rate(
     if start:
         dropped += f"{_levels(usable.start, usable.start + start)} left out as pre-asymptotic; "
     fit = fit_window(run, start, confidence, resamples, seed)
+    interval, statistical = fit.interval(), sum(fit.sampling) / 2
     word, why = judge(run, start, fit, steady=kind == "gap")
     return Rate(
         order=fit.order,
-        interval=(fit.order - fit.below - fit.model, fit.order + fit.above + fit.model),
+        interval=interval,
         coefficient=fit.coefficient,
         window=(usable.start + start, usable.stop - 1),
         pairwise=pairwise,
         verdict=names.get(word, "undecided"),
         reason=dropped + why,
-        statistical=(fit.below + fit.above) / 2,
-        model=fit.model,
+        statistical=statistical,
+        model=(interval[1] - interval[0]) / 2 - statistical,
         confidence=confidence,
     )
 

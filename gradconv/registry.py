@@ -15,6 +15,9 @@ from gradconv.errors import InputError, unknown_name
 
 T = TypeVar("T", bound="Choice")
 
+# Sizes that the arithmetic carries through squares and products in any precision.
+SMALLEST, LARGEST = 1e-9, 1e6
+
 
 class Choice:
     """Base of all registered choices; subclasses are frozen dataclasses."""
@@ -34,12 +37,13 @@ class Choice:
             raise InputError(f"`{self.argument}` {self.name}: {text}; got {self.spec!r}")
 
     def require_finite(self) -> None:
-        """Refuse NaN and infinity in any numeric field."""
+        """Refuse NaN, infinity and sizes that overflow, in any numeric field."""
         for f in dataclasses.fields(self):  # type: ignore[arg-type]
             value = getattr(self, f.name)
             if isinstance(value, float):
-                finite = value == value and abs(value) != float("inf")
-                self.require(finite, f"{f.name} must be finite")
+                sound = value == 0 or SMALLEST <= abs(value) <= LARGEST  # false for NaN
+                rule = f"must be finite, and zero or of size {SMALLEST:g} to {LARGEST:g}"
+                self.require(sound, f"{f.name} {rule}")
 
 
 class Registry(Generic[T]):
@@ -139,7 +143,7 @@ def _convert(text: str, kind: Any, argument: str, name: str, key: str) -> Any:
     if kind in (int, float):
         try:
             return kind(text)
-        except ValueError:
+        except (ValueError, OverflowError):
             wanted = "a whole number" if kind is int else "a number"
             raise InputError(f"`{argument}` {name}: {key} must be {wanted}; got {text!r}") from None
     return text

@@ -16,6 +16,8 @@ SIGNIFICANT = 0.99865
 """One-sided level (3 sigma) at which a pairwise order departs from others beyond sampling."""
 MODEL_SAFETY = 1.25
 """Factor on the extrapolation to h -> 0, which is exact for a first correction of size h."""
+SECOND_ORDER = 2.0
+"""Log-correction left out of a curved fit, in squares of the fitted one: log(1 + z) leaves 1/2."""
 MIN_LEVELS = 3
 """Fewest values in a fit."""
 
@@ -39,26 +41,50 @@ class LevelRun:
         steps = np.diff(self.x)
         self.differences = np.diff(np.eye(len(h)), axis=0) / steps[:, None]  # (L-1, L)
         self.orders = self.differences @ self.y
+        self._curved: dict[int, tuple[Array, Array]] = {}
 
     def noise(self, functional: Array) -> float:
         """Standard error of a linear functional of the log-values, rounding included."""
         return float(np.sqrt(max(0.0, float(functional @ self.total @ functional))))
 
-    def slope(self, start: int, stop: int | None = None, curved: bool = False) -> Array:
-        """Functional on log-values whose result is the order over levels start..stop-1.
+    def slope(self, start: int, stop: int | None = None) -> Array:
+        """Functional on log-values whose result is the order over levels start..stop-1."""
+        levels = slice(start, len(self.h) if stop is None else stop)
+        x = self.x[levels]
+        return self._functionals(levels, np.ones_like(x), x - x.mean())[1]
 
-        With `curved` the model is log C + order log h + a h: its order is the limit to which
-        pairwise orders tend when the first correction is of relative size h.
+    def curved(self, start: int) -> tuple[Array, Array]:
+        """Functionals on log-values of the fit log C + order log h + b h / h[start] from `start`.
+
+        The first gives the order, the limit to which pairwise orders tend when the first
+        correction is of relative size h; the second gives b, that correction at `start`.
         """
-        stop = len(self.h) if stop is None else stop
-        x = self.x[start:stop]
-        columns = [np.ones_like(x), x - x.mean()]
-        if curved:
-            columns.append(np.exp(x - x[0]))
-        root = np.sqrt(self.weights[start:stop] / self.weights[start:stop].max())
-        functional = np.zeros_like(self.y)
-        functional[start:stop] = np.linalg.pinv(np.stack(columns, axis=1) * root[:, None])[1] * root
-        return functional
+        if start not in self._curved:
+            levels = slice(start, len(self.h))
+            x = self.x[levels]
+            rows = self._functionals(levels, np.ones_like(x), x - x.mean(), np.exp(x - x[0]))
+            self._curved[start] = rows[1], rows[2]
+        return self._curved[start]
+
+    def _functionals(self, levels: slice, *columns: Array) -> Array:
+        root = np.sqrt(self.weights[levels] / self.weights[levels].max())
+        rows = np.zeros((len(columns), len(self.y)))
+        rows[:, levels] = np.linalg.pinv(np.stack(columns, axis=1) * root[:, None]) * root
+        return rows
+
+    def neglected(self, start: int) -> float:
+        """Bound on the bias of a curved order, by what follows its first correction."""
+        order, bend = self.curved(start)
+        square = (float(bend @ self.y) * np.exp(self.x - self.x[start])) ** 2
+        return float(SECOND_ORDER * abs(order @ square))
+
+    def curved_start(self, quantile: float) -> int:
+        """First level of the curved fit that has the shortest interval."""
+
+        def width(start: int) -> float:
+            return quantile * self.noise(self.curved(start)[0]) + self.neglected(start)
+
+        return min(range(len(self.h) - MIN_LEVELS + 1), key=width)
 
     def settled_start(self) -> int:
         """First level of the longest window whose pairwise orders agree with the finer ones."""
@@ -76,15 +102,31 @@ class LevelRun:
 
 @dataclass(frozen=True)
 class WindowFit:
-    """Order and coefficient of a window, with the distances that make up its interval."""
+    """Order and coefficient of a window, with what makes up its interval."""
 
     order: float
-    extrapolated: float
+    extrapolated: float  # order of the curved fit of the same window
     coefficient: float
-    below: float
-    above: float
+    sampling: tuple[float, float]
     model: float
+    curved_order: float  # of the window on which its interval is shortest
+    curved_sampling: tuple[float, float]
+    neglected: float
     strictness: float  # factor from the distances shown to those behind a verdict
+
+    def interval(self, strictness: float = 1.0, safety: float = 1.0) -> tuple[float, float]:
+        """Hull of the straight and the curved interval, sampling and model parts scaled."""
+        straight, curved = safety * self.model, safety * self.neglected
+        return (
+            min(
+                self.order - strictness * self.sampling[0] - straight,
+                self.curved_order - strictness * self.curved_sampling[0] - curved,
+            ),
+            max(
+                self.order + strictness * self.sampling[1] + straight,
+                self.curved_order + strictness * self.curved_sampling[1] + curved,
+            ),
+        )
 
 
 def fit_window(
@@ -95,44 +137,45 @@ def fit_window(
     order = float(functional @ run.y)
     weights = run.weights[start:] / run.weights[start:].sum()
     coefficient = float(np.exp(weights @ (run.y[start:] - order * run.x[start:])))
-    below, above = studentised_distances(
-        run.sample.take(slice(start, None)), functional[start:], confidence, resamples, seed
-    )
     dof = run.sample.dof
     shown = t_quantile(0.5 + confidence / 2, dof)
     strict = t_quantile(0.5 + VERDICT_CONFIDENCE / 2, dof)
+    bent = run.curved_start(shown)
+    curved = run.curved(bent)[0]
+
+    def distances(row: Array, first: int) -> tuple[float, float]:
+        levels = slice(first, None)
+        return studentised_distances(
+            run.sample.take(levels), row[levels], confidence, resamples, seed
+        )
+
     return WindowFit(
         order=order,
-        extrapolated=float(run.slope(start, curved=True) @ run.y),
+        extrapolated=float(run.curved(start)[0] @ run.y),
         coefficient=coefficient,
-        below=below,
-        above=above,
+        sampling=distances(functional, start),
         model=_model_term(run, start, functional),
+        curved_order=float(curved @ run.y),
+        curved_sampling=distances(curved, bent),
+        neglected=run.neglected(bent),
         strictness=max(1.0, strict / shown),
     )
 
 
 def _model_term(run: LevelRun, start: int, functional: Array) -> float:
-    """Half-width from the choice of window: the largest unexplained shift, plus rounding."""
+    """Half-width from the choice of window: the largest significant shift, plus rounding."""
     last = len(run.h)
-    shifts = [functional - run.slope(start, curved=True)]
+    others = [run.curved(start)[0], run.slope(start + 1), run.slope(start, last - 1)]
+    # The finest levels alone show corrections of mixed size and sign.
+    others.append(run.curved(last - MIN_LEVELS)[0])
     if start > 0:
         # A level left out shows the correction at its largest, where noise hides it least.
-        shifts.append(functional - run.slope(start - 1, curved=True))
-    shifts += [functional - run.slope(start + 1), functional - run.slope(start, last - 1)]
-    # A squared shift exceeds the true one by its sampling variance on average; with the variance
-    # itself estimated, by E t^2 = dof / (dof - 2) of them.
-    dof = run.sample.dof
-    explained = 1.0 if np.isinf(dof) else np.sqrt(dof / (dof - 2)) if dof > 2 else np.inf
-    unexplained = [_excess(run, shift, explained) for shift in shifts]
-    # The finest levels alone show corrections of mixed size and sign; noise hides them so well
-    # that only what exceeds 3 sigma counts.
-    finest = functional - run.slope(last - MIN_LEVELS, curved=True)
-    unexplained.append(_excess(run, finest, run.critical))
-    return float(MODEL_SAFETY * max(unexplained) + np.abs(functional) @ run.rounding)
+        others.append(run.curved(start - 1)[0])
+    unexplained = max(_excess(run, functional - other) for other in others)
+    return float(MODEL_SAFETY * unexplained + np.abs(functional) @ run.rounding)
 
 
-def _excess(run: LevelRun, shift: Array, explained: float) -> float:
-    """Part of a shift of the order beyond so many standard errors, in quadrature."""
+def _excess(run: LevelRun, shift: Array) -> float:
+    """Part of a shift of the order beyond 3 sigma, in quadrature."""
     size, noise = float(shift @ run.y), run.noise(shift)
-    return float(np.sqrt(max(0.0, size**2 - (explained * noise) ** 2))) if noise else abs(size)
+    return float(np.sqrt(max(0.0, size**2 - (run.critical * noise) ** 2))) if noise else abs(size)

@@ -16,8 +16,9 @@ from gradconv.config import SweepConfig
 from gradconv.mesh import MeshHierarchy
 from gradconv.problem import Problem
 from gradconv.provenance import configuration_hash, provenance
+from gradconv.sampling import parameter_names
 from gradconv.store import ResultFolder, write_atomically, write_text
-from gradconv.sweeps import Sweep, parameter_names, sweep
+from gradconv.sweeps import Sweep, sweep
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -138,13 +139,7 @@ def _run_cell(
         return sweep(
             problem,
             hierarchy,
-            replicates=config.replicates,
-            seed=config.seed,
-            dtype=config.dtype,
-            device=config.device,
-            memory=config.memory_bytes,
-            threads=config.threads,
-            confidence=config.confidence,
+            **config.manner,
             progress=progress,
             done=done,
             checkpoint=checkpoint,

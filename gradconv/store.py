@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gradconv.errors import InputError, StorageError
+from gradconv.errors import InputError, StorageError, shortened
 
 CONFIGURATION = "configuration.json"
 PARTS = "parts"
@@ -98,14 +98,20 @@ class ResultFolder:
     def __init__(self, path: Path, configuration: dict[str, Any]) -> None:
         self.path = path
         self._text = json.dumps(configuration, indent=2, sort_keys=True) + "\n"
-        if path.exists() and not path.is_dir():
-            raise InputError(f"`output` must be a folder; got the file {path}")
         marker = path / CONFIGURATION
-        if not marker.exists():
-            return
+        try:
+            if path.exists() and not path.is_dir():
+                raise InputError(f"`output` must be a folder; got the file {path}")
+            if not marker.exists():
+                return
+        except OSError as error:
+            raise InputError(
+                f"`output` must be a folder that can be opened; got {shortened(str(path))} "
+                f"({error.strerror})"
+            ) from None
         try:
             there = json.loads(marker.read_text())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(
                 f"`output` must hold a readable {CONFIGURATION} or none; got {marker} ({error})"
             ) from None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,28 +9,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradconv.backend import Backend
-from gradconv.errors import InputError
-from gradconv.gradient import (
-    FourierGradient,
-    InputSource,
-    autograd_gradients,
-    expected_gradients,
-    has_expectation,
-)
-from gradconv.mesh import FourierGrid, MeshHierarchy
+from gradconv.gradient import expected_gradients, has_expectation
+from gradconv.mesh import MeshHierarchy
 from gradconv.problem import Problem
 from gradconv.rates import Rate
-from gradconv.statistics import DISAGREEMENT, QUANTITIES, GradientSample, check_levels
+from gradconv.sampling import (
+    GIB,
+    Checkpoint,
+    Progress,
+    SamplingPlan,
+    parameter_names,
+    plan_sampling,
+    sample_gradients,
+)
+from gradconv.statistics import (
+    DISAGREEMENT,
+    QUANTITIES,
+    GradientSample,
+    check_confidence,
+    check_levels,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
-
-GIB = 2**30
-# Replicates are worked on in batches of about this many numbers: they then stay in the cache.
-BATCH_NUMBERS = 2**17
-
-Progress = Callable[[int, int], None]
-Checkpoint = Callable[[np.ndarray], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,15 +145,6 @@ LONG_NAMES = {
 }
 
 
-def parameter_names(problem: Problem) -> list[str]:
-    """Names of all gradient components; with several channels they start with out,in."""
-    names = problem.convolution.parameter_names
-    if problem.channels == 1:
-        return list(names)
-    pairs = [(o, i) for o in range(problem.channels) for i in range(problem.channels)]
-    return [f"{o},{i}:{name}" for o, i in pairs for name in names]
-
-
 def sweep(
     problem: Problem,
     hierarchy: MeshHierarchy,
@@ -222,47 +212,60 @@ def sweep(
     >>> f"{rate.order:.2f} {rate.verdict}"
     '-1.00 diverges'
     """
-    backend = Backend(device, dtype)
-    _check_numbers(replicates, seed, memory, threads, confidence)
-    check_levels(len(hierarchy))
-    problem.check(hierarchy)
-    if problem.deterministic:
-        replicates = 1
-    batch = _batch_size(problem, hierarchy, backend, memory, threads)
+    plan = check_sweep(
+        problem,
+        hierarchy,
+        replicates=replicates,
+        seed=seed,
+        dtype=dtype,
+        device=device,
+        memory=memory,
+        threads=threads,
+        confidence=confidence,
+    )
     with _single_threaded_blas():
-        gradients = _sample(
-            problem,
-            hierarchy,
-            seed,
-            backend,
-            replicates,
-            batch,
-            threads,
-            progress,
-            done,
-            checkpoint,
+        gradients = sample_gradients(
+            problem, hierarchy, plan, progress=progress, done=done, checkpoint=checkpoint
         )
         expected, magnitude = _expectation(problem, hierarchy, seed, gradients)
-    epsilon = backend.epsilon if not problem.deterministic else np.finfo(float).eps
+    epsilon = plan.backend.epsilon
     sample = GradientSample(gradients, expected, magnitude, float(epsilon))
     notes = _notes(problem, hierarchy, sample)
-    return Sweep(problem, hierarchy, seed, backend, sample, confidence, notes)
+    return Sweep(problem, hierarchy, plan.seed, plan.backend, sample, confidence, notes)
 
 
-def _check_numbers(
-    replicates: int, seed: int, memory: float, threads: int, confidence: float
-) -> None:
-    for name, value, least in (
-        ("replicates", replicates, 2),
-        ("seed", seed, 0),
-        ("threads", threads, 1),
-    ):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-            raise InputError(f"`{name}` must be a whole number of at least {least}; got {value!r}")
-    if not memory > 0:
-        raise InputError(f"`memory` must be positive; got {memory!r}")
-    if not 0 < confidence < 1:
-        raise InputError(f"`confidence` must lie between 0 and 1; got {confidence!r}")
+def check_sweep(
+    problem: Problem,
+    hierarchy: MeshHierarchy,
+    *,
+    replicates: int,
+    seed: int,
+    dtype: str,
+    device: str,
+    memory: float,
+    threads: int,
+    confidence: float,
+) -> SamplingPlan:
+    """Check all arguments of `sweep` before any work, and plan its batches.
+
+    Raises
+    ------
+    InputError
+        If an argument breaks a rule.
+    """
+    check_confidence(confidence)
+    check_levels(len(hierarchy))
+    problem.check(hierarchy)
+    return plan_sampling(
+        problem,
+        hierarchy,
+        replicates=replicates,
+        seed=seed,
+        dtype=dtype,
+        device=device,
+        memory=memory,
+        threads=threads,
+    )
 
 
 def _single_threaded_blas() -> Any:
@@ -297,158 +300,3 @@ def _notes(problem: Problem, hierarchy: MeshHierarchy, sample: GradientSample) -
     if chance < DISAGREEMENT:
         notes.append(f"sampled and exact mean gradients disagree (p = {chance:.1e})")
     return tuple(notes)
-
-
-def _batch_size(
-    problem: Problem, hierarchy: MeshHierarchy, backend: Backend, memory: float, threads: int
-) -> int:
-    """Replicates worked on at once by a thread, within the memory bound."""
-    size, channels = hierarchy.finest.size, problem.channels
-    source = problem.source_mesh(hierarchy.finest).size
-    kernel = problem.convolution
-    grids = [FourierGrid(mesh, kernel.cutoff()) for mesh in hierarchy.meshes]
-    operators = sum(kernel.operator_bytes(g) for g in grids)
-    # clean signal and target of every level; spectra of noise, signal and cross term
-    shared = 8 * problem.signal.members * 4 * channels * source if not problem.signal.random else 0
-    moments = 8 * (10 * source + (4 + 2 * channels**2) * size)
-    per_path = 8 * (6 * channels + 2 * channels**2) * size
-    if problem.signal.random:
-        per_path += 8 * 8 * channels * source
-    fixed = operators + shared
-    needed = fixed + max(moments, threads * per_path)
-    if needed > memory:
-        raise InputError(
-            f"`memory` must hold one replicate a thread on the finest mesh, about "
-            f"{needed / GIB:.3g} GiB here; got {memory / GIB:.3g} GiB"
-        )
-    fits = int((memory - fixed) // (threads * per_path))
-    return max(1, min(fits, BATCH_NUMBERS // (size * channels)))
-
-
-def _sample(
-    problem: Problem,
-    hierarchy: MeshHierarchy,
-    seed: int,
-    backend: Backend,
-    replicates: int,
-    batch: int,
-    threads: int,
-    progress: Progress | None,
-    done: np.ndarray | None,
-    checkpoint: Checkpoint | None,
-) -> np.ndarray:
-    source = InputSource(problem, hierarchy, seed)
-    compute = _Gradients(problem, source, backend)
-    size = len(parameter_names(problem))
-    gradients = np.empty((replicates, len(hierarchy), size))
-    start = 0
-    if done is not None:
-        start = min(len(done), replicates)
-        gradients[:start] = done[:start]
-    if progress is not None:
-        progress(start, replicates)
-    for finished in _run_batches(compute, gradients, start, batch, threads):
-        if checkpoint is not None:
-            checkpoint(gradients[:finished])
-        if progress is not None:
-            progress(finished, replicates)
-    if not np.all(np.isfinite(gradients)):
-        bad = int(np.flatnonzero(~np.isfinite(gradients).all(axis=(1, 2)))[0])
-        raise InputError(
-            f"`dtype` {backend.dtype} must hold the gradients of the problem; got overflow or NaN "
-            f"in replicate {bad}"
-        )
-    return gradients
-
-
-class _Gradients:
-    """Scaled gradients of given replicates on every level."""
-
-    def __init__(self, problem: Problem, source: InputSource, backend: Backend) -> None:
-        self.problem, self.source, self.backend = problem, source, backend
-        self.engines: list[FourierGradient] = []
-        self.targets: list[Any] = []
-        if problem.boundary != "periodic":
-            return
-        meshes = source.hierarchy.meshes
-        self.engines = [FourierGradient(problem.convolution, mesh, backend) for mesh in meshes]
-        if not problem.signal.random and problem.signal.members == 1:
-            _, targets = source.members[0]
-            self.targets = [
-                engine.spectrum(backend.array(y[None]))
-                for engine, y in zip(self.engines, targets, strict=True)
-            ]
-
-    def __call__(self, replicates: range) -> np.ndarray:
-        inputs = self.source.sample(replicates)
-        parts = []
-        for level, data in enumerate(inputs):
-            if self.engines:
-                engine = self.engines[level]
-                x = engine.spectrum(self.backend.array(data.x))
-                if self.targets:
-                    y = self.targets[level]
-                else:
-                    y = engine.spectrum(self.backend.array(data.y))
-                gradient = self.backend.numpy(engine.gradient(x, y))
-            else:
-                mesh = self.source.hierarchy.meshes[level]
-                gradient = autograd_gradients(
-                    self.problem.convolution,
-                    mesh,
-                    data.x,
-                    data.y,
-                    self.problem.boundary,
-                    self.backend.device,
-                    self.backend.dtype,
-                )
-            scaled = gradient * self.problem.convolution.scale
-            parts.append(scaled.reshape(len(replicates), -1))
-        return np.stack(parts, axis=1)
-
-
-def _run_batches(
-    compute: _Gradients, gradients: np.ndarray, start: int, batch: int, threads: int
-) -> Iterator[int]:
-    """Fill `gradients` from `start` on; yields how many of the first replicates are complete."""
-    replicates = len(gradients)
-    cuts = range(start, replicates, batch)
-    pieces = [range(a, min(a + batch, replicates)) for a in cuts]
-    if threads == 1:
-        for piece in pieces:
-            gradients[piece.start : piece.stop] = compute(piece)
-            yield piece.stop
-        return
-    pool = ThreadPoolExecutor(threads)
-    try:
-        pending: dict[Future[np.ndarray], range] = {}
-        complete = start
-        finished: dict[int, int] = {}
-        for piece in pieces:
-            pending[pool.submit(compute, piece)] = piece
-            if len(pending) < threads:
-                continue
-            complete = yield from _collect(pending, gradients, finished, complete)
-        while pending:
-            complete = yield from _collect(pending, gradients, finished, complete)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _collect(
-    pending: dict[Future[np.ndarray], range],
-    gradients: np.ndarray,
-    finished: dict[int, int],
-    complete: int,
-) -> Generator[int, None, int]:
-    ready, _ = wait(pending, return_when=FIRST_COMPLETED)
-    for future in ready:
-        piece = pending.pop(future)
-        gradients[piece.start : piece.stop] = future.result()
-        finished[piece.start] = piece.stop
-    before = complete
-    while complete in finished:
-        complete = finished.pop(complete)
-    if complete > before:
-        yield complete
-    return complete

@@ -42,8 +42,7 @@ def judge(run: LevelRun, start: int, fit: WindowFit, steady: bool) -> tuple[str,
         Why.
     """
     safety = 1.0 if steady and len(run.h) > MIN_LEVELS else VERDICT_SAFETY
-    low = fit.order - fit.strictness * fit.below - safety * fit.model
-    high = fit.order + fit.strictness * fit.above + safety * fit.model
+    low, high = fit.interval(fit.strictness, safety)
     span = f"order {fit.order:.3g} with strict interval [{low:.3g}, {high:.3g}]"
     if _oscillates(run, fit.order):
         return "undecided", "pairwise orders alternate (oscillation), so there is no power law"

@@ -7,7 +7,10 @@ than the image, so that a photograph has a coarsening setting only.
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +22,7 @@ from gradconv.errors import InputError, unknown_name
 from gradconv.fields.signal import SIGNALS, Signal
 from gradconv.fields.streams import SamplePath
 from gradconv.mesh import Mesh
+from gradconv.registry import LARGEST
 
 EMBEDDED = ("astronaut", "brick", "camera", "chelsea", "coffee", "grass", "gravel", "rocket")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".ppm", ".pgm")
@@ -175,15 +179,35 @@ def _read(path: Path) -> np.ndarray:
 
 
 def _read_array(path: Path) -> np.ndarray:
-    values = np.load(path, mmap_mode="r", allow_pickle=False)
-    if not isinstance(values, np.ndarray):
-        raise InputError(f"`signal` image: the file must hold one array; got {path}")
-    _check_size(values.shape, path)
+    from numpy.lib import format as layout
+
+    with path.open("rb") as file:  # the header first: a huge array is refused unread
+        version = layout.read_magic(file)
+        read_header = (
+            layout.read_array_header_1_0 if version == (1, 0) else (layout.read_array_header_2_0)
+        )
+        shape, _, dtype = read_header(file)
+        if dtype.hasobject:
+            raise InputError(f"`signal` image: values must be real numbers; got objects in {path}")
+        _check_size(shape, path)
+        file.seek(0)
+        values = np.load(file, allow_pickle=False)
     if values.ndim == 4 or (values.ndim == 3 and values.shape[0] <= 4):
-        values = np.moveaxis(np.asarray(values), 0, -1)  # channels last, as image readers give
-    elif values.ndim == 3:
-        values = np.asarray(values)[..., None]
-    return np.array(values)
+        return np.moveaxis(values, 0, -1)  # channels last, as image readers give
+    return values[..., None] if values.ndim == 3 else values
+
+
+@contextmanager
+def _silent_decoders() -> Iterator[None]:
+    """Keep C libraries from writing to standard error; what they find is raised all the same."""
+    keep, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(keep, 2)
+        os.close(keep)
+        os.close(nowhere)
 
 
 def _read_image(path: Path) -> np.ndarray:
@@ -193,8 +217,9 @@ def _read_image(path: Path) -> np.ndarray:
 
     with warnings.catch_warnings():
         # the decompression-bomb warning becomes an error: a huge file is refused unread
+        warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(path) as image:
+        with _silent_decoders(), Image.open(path) as image:
             _check_size((image.height, image.width, len(image.getbands())), path)
             image.load()
             plain = {"P": "RGB", "PA": "RGB", "RGBA": "RGB", "LA": "L", "1": "L"}
@@ -228,9 +253,13 @@ def _scaled(values: np.ndarray, source: str) -> np.ndarray:
         top = float(np.iinfo(values.dtype).max)
         if values.dtype.itemsize > 2:  # 32-bit integer modes of image files hold 16-bit data
             top = 65535.0
-    values = values.astype(float) / top
-    if not np.all(np.isfinite(values)):
-        raise InputError(f"`signal` image: values must be finite; got NaN or infinity in {source}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = values.astype(float) / top
+    if not np.all(np.abs(values) <= LARGEST):  # false for NaN
+        raise InputError(
+            f"`signal` image: values must be finite and at most {LARGEST:g} in size; got NaN, "
+            f"infinity or larger ones in {source}"
+        )
     if values.ndim <= 2:
         return values[None]
     return np.moveaxis(values, -1, 0)

@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradconv.backend import NUMPY, Array, Backend
-from gradconv.errors import InputError
+from gradconv.errors import InputError, shortened
 from gradconv.mesh import FourierGrid
-from gradconv.registry import Choice, Registry
+from gradconv.registry import LARGEST, Choice, Registry
 
 KERNELS: Registry[KernelFamily] = Registry("kernel")
 
@@ -219,10 +219,14 @@ def finite_array(values: Any, argument: str) -> np.ndarray:
     """Convert to a float array, refusing text, NaN and infinity."""
     try:
         array = np.asarray(values, dtype=float)
-    except (TypeError, ValueError):
-        raise InputError(f"`{argument}` must hold numbers; got {values!r}") from None
-    if not np.all(np.isfinite(array)):
-        raise InputError(f"`{argument}` must be finite; got {values!r}")
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(
+            f"`{argument}` must hold finite numbers; got {shortened(values)}"
+        ) from None
+    if not np.all(np.isfinite(array)) or np.any(np.abs(array) > LARGEST):
+        raise InputError(
+            f"`{argument}` must be finite and at most {LARGEST:g} in size; got {shortened(values)}"
+        )
     return array
 
 

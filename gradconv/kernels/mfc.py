@@ -20,6 +20,7 @@ from gradconv.kernels.base import (
     finite_array,
 )
 from gradconv.mesh import FourierGrid
+from gradconv.registry import SMALLEST
 
 
 @KERNELS.register("mfc")
@@ -91,6 +92,10 @@ class MeshFree(Kernel):
         if lowest <= 0:
             raise InputError(
                 f"`diffusivity` must be positive definite; got smallest eigenvalue {lowest:.3g}"
+            )
+        if lowest < SMALLEST**2:
+            raise InputError(
+                f"`diffusivity` must have eigenvalues of at least {SMALLEST**2:g}; got {lowest:.3g}"
             )
         rows, columns = np.triu_indices(dim)
         return cls(dim, np.concatenate([c[..., None], a[..., rows, columns], b], axis=-1))

@@ -1,0 +1,274 @@
+"""Gradients of many sample paths on every level, in batches and threads, within a memory bound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradconv.backend import Backend
+from gradconv.errors import InputError, shortened
+from gradconv.gradient import FourierGradient, InputSource, autograd_gradients
+from gradconv.mesh import FourierGrid, MeshHierarchy
+from gradconv.problem import Problem
+
+GIB = 2**30
+# Replicates are worked on in batches of about this many numbers: they then stay in the cache.
+BATCH_NUMBERS = 2**17
+
+Progress = Callable[[int, int], None]
+Checkpoint = Callable[[np.ndarray], None]
+
+
+@dataclass(frozen=True)
+class SamplingPlan:
+    """How the sample paths of a problem are worked through.
+
+    Parameters
+    ----------
+    replicates : int
+        Sample paths.
+    seed : int
+        Seed of all streams.
+    backend : Backend
+        Device and precision.
+    threads : int
+        Worker threads.
+    batch : int
+        Replicates that a thread works on at once.
+    """
+
+    replicates: int
+    seed: int
+    backend: Backend
+    threads: int
+    batch: int
+
+
+def plan_sampling(
+    problem: Problem,
+    hierarchy: MeshHierarchy,
+    *,
+    replicates: int,
+    seed: int,
+    dtype: str,
+    device: str,
+    memory: float,
+    threads: int,
+) -> SamplingPlan:
+    """Check the numbers of a sweep and fit its batches into the memory; nothing is drawn.
+
+    Raises
+    ------
+    InputError
+        If a number breaks its rule, or the memory cannot hold one replicate a thread.
+    """
+    largest = {"replicates": 10**40, "seed": 2**128, "threads": 1024}
+    least = {"replicates": 2, "seed": 0, "threads": 1}
+    given = {"replicates": replicates, "seed": seed, "threads": threads}
+    for name, value in given.items():
+        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if not whole or value < least[name]:
+            raise InputError(
+                f"`{name}` must be a whole number of at least {least[name]}; got {shortened(value)}"
+            )
+        if value > largest[name]:
+            raise InputError(
+                f"`{name}` must be at most {largest[name]:.3g}; got {shortened(value)}"
+            )
+    real = isinstance(memory, (int, float)) and not isinstance(memory, bool)
+    if not real or not 0 < memory < 2**60:
+        raise InputError(f"`memory` must be positive and finite; got {shortened(memory)} bytes")
+    backend = Backend(device, dtype)
+    replicates = 1 if problem.deterministic else int(replicates)
+    batch = _batch_size(problem, hierarchy, replicates, memory, threads)
+    return SamplingPlan(replicates, int(seed), backend, threads, batch)
+
+
+def parameter_names(problem: Problem) -> list[str]:
+    """Names of all gradient components; with several channels they start with out,in."""
+    names = problem.convolution.parameter_names
+    if problem.channels == 1:
+        return list(names)
+    pairs = [(o, i) for o in range(problem.channels) for i in range(problem.channels)]
+    return [f"{o},{i}:{name}" for o, i in pairs for name in names]
+
+
+def _batch_size(
+    problem: Problem, hierarchy: MeshHierarchy, replicates: int, memory: float, threads: int
+) -> int:
+    """Replicates worked on at once by a thread, within the memory bound."""
+    size, channels = hierarchy.finest.size, problem.channels
+    source = problem.source_mesh(hierarchy.finest).size
+    kernel = problem.convolution
+    grids = [FourierGrid(mesh, kernel.cutoff()) for mesh in hierarchy.meshes]
+    operators = sum(kernel.operator_bytes(g) for g in grids)
+    # clean signal and target of every level; spectra of noise, signal and cross term
+    shared = 8 * problem.signal.members * 4 * channels * source if not problem.signal.random else 0
+    moments = 8 * (10 * source + (4 + 2 * channels**2) * size)
+    per_path = 8 * (6 * channels + 2 * channels**2) * size
+    if problem.signal.random:
+        per_path += 8 * 8 * channels * source
+    # the gradients of all replicates and what the statistics make of them
+    kept = 6 * 8 * replicates * len(hierarchy) * len(parameter_names(problem))
+    fixed = operators + shared + kept
+    needed = fixed + max(moments, threads * per_path)
+    if needed > memory:
+        raise InputError(
+            f"`memory` must hold one replicate a thread on the finest mesh, about "
+            f"{needed / GIB:.3g} GiB here; got {memory / GIB:.3g} GiB"
+        )
+    fits = int((memory - fixed) // (threads * per_path))
+    return max(1, min(fits, BATCH_NUMBERS // (size * channels)))
+
+
+def sample_gradients(
+    problem: Problem,
+    hierarchy: MeshHierarchy,
+    plan: SamplingPlan,
+    *,
+    progress: Progress | None = None,
+    done: np.ndarray | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> np.ndarray:
+    """Scaled gradients of all sample paths on all levels.
+
+    Parameters
+    ----------
+    problem : Problem
+        The problem.
+    hierarchy : MeshHierarchy
+        The levels.
+    plan : SamplingPlan
+        From `plan_sampling`; batches and threads do not change a bit of the result.
+    progress, done, checkpoint
+        As in `gradconv.sweep`.
+
+    Returns
+    -------
+    ndarray
+        Shape ``(replicates, levels, parameters)``.
+    """
+    replicates = plan.replicates
+    compute = LevelGradients(problem, InputSource(problem, hierarchy, plan.seed), plan.backend)
+    size = len(parameter_names(problem))
+    gradients = np.empty((replicates, len(hierarchy), size))
+    start = 0
+    if done is not None:
+        start = min(len(done), replicates)
+        gradients[:start] = done[:start]
+    if progress is not None:
+        progress(start, replicates)
+    for finished in _run_batches(compute, gradients, start, plan.batch, plan.threads):
+        if checkpoint is not None:
+            checkpoint(gradients[:finished])
+        if progress is not None:
+            progress(finished, replicates)
+    if not np.all(np.isfinite(gradients)):
+        bad = int(np.flatnonzero(~np.isfinite(gradients).all(axis=(1, 2)))[0])
+        raise InputError(
+            f"`dtype` {plan.backend.dtype} must hold the gradients of the problem; "
+            f"got overflow or NaN in replicate {bad}"
+        )
+    return gradients
+
+
+class LevelGradients:
+    """Scaled gradients of given replicates on every level."""
+
+    def __init__(self, problem: Problem, source: InputSource, backend: Backend) -> None:
+        self.problem, self.source, self.backend = problem, source, backend
+        self.engines: list[FourierGradient] = []
+        self.targets: list[Any] = []
+        if problem.boundary != "periodic":
+            return
+        meshes = source.hierarchy.meshes
+        self.engines = [FourierGradient(problem.convolution, mesh, backend) for mesh in meshes]
+        if not problem.signal.random and problem.signal.members == 1:
+            _, targets = source.members[0]
+            self.targets = [
+                engine.spectrum(backend.array(y[None]))
+                for engine, y in zip(self.engines, targets, strict=True)
+            ]
+
+    def __call__(self, replicates: range) -> np.ndarray:
+        """Gradients of some replicates, shape ``(replicates, levels, parameters)``."""
+        with np.errstate(over="ignore", invalid="ignore"):  # non-finite results are refused later
+            return self._gradients(replicates)
+
+    def _gradients(self, replicates: range) -> np.ndarray:
+        inputs = self.source.sample(replicates)
+        parts = []
+        for level, data in enumerate(inputs):
+            if self.engines:
+                engine = self.engines[level]
+                x = engine.spectrum(self.backend.array(data.x))
+                if self.targets:
+                    y = self.targets[level]
+                else:
+                    y = engine.spectrum(self.backend.array(data.y))
+                gradient = self.backend.numpy(engine.gradient(x, y))
+            else:
+                mesh = self.source.hierarchy.meshes[level]
+                gradient = autograd_gradients(
+                    self.problem.convolution,
+                    mesh,
+                    data.x,
+                    data.y,
+                    self.problem.boundary,
+                    self.backend.device,
+                    self.backend.dtype,
+                )
+            scaled = gradient * self.problem.convolution.scale
+            parts.append(scaled.reshape(len(replicates), -1))
+        return np.stack(parts, axis=1)
+
+
+def _run_batches(
+    compute: LevelGradients, gradients: np.ndarray, start: int, batch: int, threads: int
+) -> Iterator[int]:
+    """Fill `gradients` from `start` on; yields how many of the first replicates are complete."""
+    replicates = len(gradients)
+    cuts = range(start, replicates, batch)
+    pieces = [range(a, min(a + batch, replicates)) for a in cuts]
+    if threads == 1:
+        for piece in pieces:
+            gradients[piece.start : piece.stop] = compute(piece)
+            yield piece.stop
+        return
+    pool = ThreadPoolExecutor(threads)
+    try:
+        pending: dict[Future[np.ndarray], range] = {}
+        complete = start
+        finished: dict[int, int] = {}
+        for piece in pieces:
+            pending[pool.submit(compute, piece)] = piece
+            if len(pending) < threads:
+                continue
+            complete = yield from _collect(pending, gradients, finished, complete)
+        while pending:
+            complete = yield from _collect(pending, gradients, finished, complete)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _collect(
+    pending: dict[Future[np.ndarray], range],
+    gradients: np.ndarray,
+    finished: dict[int, int],
+    complete: int,
+) -> Generator[int, None, int]:
+    ready, _ = wait(pending, return_when=FIRST_COMPLETED)
+    for future in ready:
+        piece = pending.pop(future)
+        gradients[piece.start : piece.stop] = future.result()
+        finished[piece.start] = piece.stop
+    before = complete
+    while complete in finished:
+        complete = finished.pop(complete)
+    if complete > before:
+        yield complete
+    return complete
