@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gradconv.errors import InputError, shortened, unknown_name
+from gradconv.fields import SIGNALS
 from gradconv.kernels import KERNELS, KernelFamily, KernelOptions
 from gradconv.mesh import MeshHierarchy
 from gradconv.problem import Problem
@@ -198,12 +199,16 @@ class SweepConfig:
                 )
 
     def identity(self) -> dict[str, Any]:
-        """What the results are of, as JSON values: all options but how they are computed."""
-        return {
-            f.name: _plain(getattr(self, f.name))
-            for f in dataclasses.fields(self)
-            if f.name not in MANNER and not f.name.startswith("_")
+        """What the results are of, as JSON values: all options but how they are computed.
+
+        Signals read from files add a digest of what was read, under ``data``.
+        """
+        options = {
+            name: _plain(getattr(self, name)) for name in option_names() if name not in MANNER
         }
+        digests = {text: SIGNALS.parse(text).fingerprint() for text in self.signal}
+        read = {text: digest for text, digest in digests.items() if digest}
+        return {**options, "data": read} if read else options
 
 
 def option_names() -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,13 +81,17 @@ def gap_figure(records: Sequence[Record], title: str = "") -> Figure:
     return figure
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as the kind that the suffix says, byte for byte reproducible."""
+def figure_bytes(figure: Figure, kind: str) -> bytes:
+    """Render a figure as ``png``, ``pdf`` or ``svg``; the same data give the same bytes."""
+    import io
+
     import matplotlib
 
-    metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix, {})
+    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
+    stream = io.BytesIO()
     with matplotlib.rc_context(STYLE):
-        figure.savefig(path, dpi=160, metadata=metadata)
+        figure.savefig(stream, format=kind, dpi=160, metadata=metadata)
+    return stream.getvalue()
 
 
 def _panels(records: Sequence[Record]) -> tuple[dict[tuple[str, ...], list[Record]], list[str]]:

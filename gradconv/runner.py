@@ -17,14 +17,14 @@ from gradconv.mesh import MeshHierarchy
 from gradconv.problem import Problem
 from gradconv.provenance import configuration_hash, provenance
 from gradconv.sampling import parameter_names
-from gradconv.store import ResultFolder, write_atomically, write_text
+from gradconv.store import ResultFolder, write_atomically
 from gradconv.sweeps import Sweep, sweep
 
 if TYPE_CHECKING:
     import xarray as xr
 
 SAVE_INTERVAL = 1.0  # seconds between partial results: what a kill can cost
-FIGURES = ("figure.png", "figure.pdf", "figure.svg")
+FIGURES = ("png", "pdf", "svg")
 
 Progress = Callable[[float, float], None]
 
@@ -183,17 +183,17 @@ class _Saver:
 
 def _write_rates(path: Path, found: list[report.Record], origin: dict[str, Any]) -> None:
     text = json.dumps(report.document(found, origin), indent=1, allow_nan=False)
-    write_text(path / "rates.json", text + "\n")
+    write_atomically(path / "rates.json", f"{text}\n".encode())
 
 
 def _write_results(path: Path, sweeps: list[Sweep], document: dict[str, Any], title: str) -> None:
     found, origin = document["rates"], document["provenance"]
-    write_text(path / "table.md", report.markdown(found, origin))
+    write_atomically(path / "table.md", report.markdown(found, origin).encode())
     tree = dataset_tree(sweeps, origin)
-    write_atomically(path / "sweep.nc", lambda p: tree.to_netcdf(p, engine="h5netcdf") and None)
+    write_atomically(path / "sweep.nc", bytes(tree.to_netcdf(engine="h5netcdf")))
     figure = plots.gap_figure(found, title)
-    for name in FIGURES:
-        write_atomically(path / name, lambda p: plots.save_figure(figure, p))
+    for kind in FIGURES:
+        write_atomically(path / f"figure.{kind}", plots.figure_bytes(figure, kind))
 
 
 def dataset_tree(sweeps: list[Sweep], origin: dict[str, Any]) -> xr.DataTree:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import io
 import json
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,34 +17,35 @@ from gradconv.errors import InputError, StorageError, shortened
 
 CONFIGURATION = "configuration.json"
 PARTS = "parts"
+RESULTS = ("rates.json", "table.md", "sweep.nc", "figure.png", "figure.pdf", "figure.svg")
+TEMPORARY = ".gradconv-"  # prefix of files being written
+DIGEST = 32  # bytes of SHA-256 behind the array of a part
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that at every moment the old or the new one is there, whole.
 
     Parameters
     ----------
     path : Path
-        Final place.
-    write : callable
-        Writes the content to the path that it is given, which has the same suffix.
+        Where to; folders are made.
+    content : bytes
+        All of it: formats that write in many steps do so in memory, where no disk can fill up.
 
     Raises
     ------
     StorageError
         If there is no space or no permission; nothing is left behind.
     """
-    handle, name = -1, ""
+    name = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
-        )
-        os.close(handle)
-        write(Path(name))
+        handle, name = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         os.chmod(name, 0o644)
-        with open(name, "rb+") as written:
-            os.fsync(written.fileno())
         os.replace(name, path)
     except BaseException as error:
         if name:
@@ -51,15 +53,6 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         if isinstance(error, OSError):
             raise _storage_error(path, error) from error
         raise
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write text atomically."""
-    write_atomically(path, lambda p: _spill(p, text.encode()))
-
-
-def _spill(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
 
 
 def _storage_error(path: Path, error: OSError) -> StorageError:
@@ -103,6 +96,7 @@ class ResultFolder:
             if path.exists() and not path.is_dir():
                 raise InputError(f"`output` must be a folder; got the file {path}")
             if not marker.exists():
+                self._refuse_orphans()
                 return
         except OSError as error:
             raise InputError(
@@ -115,22 +109,28 @@ class ResultFolder:
             raise InputError(
                 f"`output` must hold a readable {CONFIGURATION} or none; got {marker} ({error})"
             ) from None
-        if there != json.loads(self._text):
-            names = sorted(
-                k
-                for k in {*configuration, *there}
-                if not isinstance(there, dict) or there.get(k) != json.loads(self._text).get(k)
-            )
+        here = json.loads(self._text)
+        if there != here:
+            found = there if isinstance(there, dict) else {}
+            names = sorted(k for k in {*here, *found} if found.get(k) != here.get(k))
             raise InputError(
                 f"`output` must be empty or of the same configuration; got {path}, "
                 f"which differs in {', '.join(names)}"
             )
 
+    def _refuse_orphans(self) -> None:
+        orphans = [name for name in (PARTS, *RESULTS) if (self.path / name).exists()]
+        if orphans:
+            raise InputError(
+                f"`output` must be empty or of the same configuration; got {self.path}, "
+                f"which holds {', '.join(orphans)} without a {CONFIGURATION}"
+            )
+
     def open(self) -> None:
         """Write the configuration; from now on the folder belongs to it."""
-        write_text(self.path / CONFIGURATION, self._text)
-        for stale in (*self.path.glob(".*-*"), *(self.path / PARTS).glob(".*-*")):
-            if stale.is_file():  # temporary files of a killed run
+        write_atomically(self.path / CONFIGURATION, self._text.encode())
+        for folder in (self.path, self.path / PARTS):
+            for stale in folder.glob(f"{TEMPORARY}*"):  # left by a killed run
                 stale.unlink(missing_ok=True)
 
     def load_part(self, key: str, shape: tuple[int, ...]) -> np.ndarray | None:
@@ -143,20 +143,20 @@ class ResultFolder:
         shape : tuple of int
             Expected shape of one replicate.
         """
-        path = self.path / PARTS / f"{key}.npy"
-        if not path.exists():
-            return None
         try:
-            part = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+            content = (self.path / PARTS / f"{key}.npy").read_bytes()
+        except OSError:
+            return None
+        array, digest = content[:-DIGEST], content[-DIGEST:]
+        if hashlib.sha256(array).digest() != digest:
             return None  # damaged from outside: computed again
-        return part if part.shape[1:] == shape and part.dtype == np.float64 else None
+        part: np.ndarray = np.load(io.BytesIO(array), allow_pickle=False)
+        return part if part.shape[1:] == shape else None
 
     def save_part(self, key: str, part: np.ndarray) -> None:
         """Store the gradients of the first replicates atomically."""
-
-        def save(path: Path) -> None:
-            with path.open("wb") as file:
-                np.save(file, part)
-
-        write_atomically(self.path / PARTS / f"{key}.npy", save)
+        stream = io.BytesIO()
+        np.save(stream, part)
+        array = stream.getvalue()
+        digest = hashlib.sha256(array).digest()
+        write_atomically(self.path / PARTS / f"{key}.npy", array + digest)

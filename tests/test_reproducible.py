@@ -16,7 +16,8 @@ import gradconv
 from gradconv.errors import InputError
 from gradconv.mesh import MeshHierarchy
 from gradconv.problem import Problem
-from gradconv.sweeps import BATCH_NUMBERS, GIB, Sweep, sweep
+from gradconv.sampling import BATCH_NUMBERS, GIB
+from gradconv.sweeps import Sweep, check_sweep, sweep
 
 ROOT = Path(gradconv.__file__).resolve().parents[1]
 
@@ -59,13 +60,17 @@ def assert_same(a: np.ndarray, b: np.ndarray, what: str) -> None:
         pytest.fail(f"{what}: {a[worst]!r} and {b[worst]!r} at {worst}")
 
 
-def smallest_memory(case: Problem, first: int, last: int, threads: int = 1) -> float:
+def smallest_memory(
+    case: Problem, first: int, last: int, threads: int = 1, replicates: int = 6
+) -> float:
     """Bound, in bytes, that just holds one replicate a thread, by bisection on the refusal."""
+    levels = MeshHierarchy.powers_of_two(case.dim, first, last)
+    rest = {"seed": 0, "dtype": "float64", "device": "cpu", "confidence": 0.95}
     low, high = 1.0, 4.0 * GIB
     while high / low > 1.001:
         middle = np.sqrt(low * high)
         try:
-            sweep_of(case, first, last, memory=middle, threads=threads, replicates=2)
+            check_sweep(case, levels, replicates=replicates, memory=middle, threads=threads, **rest)
         except InputError:
             low = middle
         else:
@@ -97,7 +102,7 @@ def test_threads_leave_the_bits(kernel: str, dtype: str, setting: str) -> None:
     case = problem(kernel=kernel, dim=2, setting=setting)
     # a bound that holds one replicate a thread: as many pieces of work as there are replicates
     alone = gradients(case, 3, 6, threads=1, dtype=dtype, replicates=7)
-    memory = smallest_memory(case, 3, 6, threads=3)
+    memory = smallest_memory(case, 3, 6, threads=3, replicates=7)
     shared = gradients(case, 3, 6, threads=3, dtype=dtype, replicates=7, memory=memory)
     assert_same(alone, shared, "1 and 3 threads")
 
@@ -200,7 +205,7 @@ def test_float32_is_close_to_float64_and_not_the_same() -> None:
 def test_rates_and_data_are_the_same_to_the_last_bit() -> None:
     case = problem(dim=2)
     a = sweep_of(case, threads=1, replicates=10)
-    b = sweep_of(case, threads=3, replicates=10, memory=smallest_memory(case, 3, 7, threads=3))
+    b = sweep_of(case, threads=3, replicates=10, memory=smallest_memory(case, 3, 7, 3, 10))
     for quantity, rate in a.rates.items():
         other = b.rate(quantity)
         assert (rate.order, tuple(rate.interval)) == (other.order, tuple(other.interval)), quantity

@@ -7,6 +7,7 @@ than the image, so that a photograph has a coarsening setting only.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -127,6 +128,14 @@ class ImageFile(ImageSignal):
         """Return the images, read once for each state of the files."""
         files = _files(Path(self.path))
         return _read_all(tuple((str(f), f.stat().st_mtime_ns) for f in files))
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the images, so that a run cannot go on with other ones."""
+        digest = hashlib.sha256()
+        for image in self.images():
+            digest.update(repr(image.shape).encode())
+            digest.update(np.ascontiguousarray(image).tobytes())
+        return digest.hexdigest()
 
 
 @lru_cache(maxsize=4)

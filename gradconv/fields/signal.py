@@ -42,6 +42,10 @@ class Signal(Choice):
     def check(self, mesh: Mesh, channels: int) -> None:
         """Raise an `InputError` if the signal cannot be put on `mesh`."""
 
+    def fingerprint(self) -> str | None:
+        """Digest of what the signal reads from files; None if it reads none."""
+        return None
+
     @abstractmethod
     def draw(self, mesh: Mesh, grid: str, channels: int, path: SamplePath) -> np.ndarray:
         """Return the signal on a mesh, shape ``(channels, *mesh.shape)``.
