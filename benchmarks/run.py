@@ -38,9 +38,9 @@ from threadpoolctl import threadpool_limits
 
 import gradconv
 from benchmarks.memory import MemoryUse, memory_uses
-from gradconv import MeshHierarchy, Problem, sweeps
-from gradconv.backend import Backend
+from gradconv import MeshHierarchy, Problem
 from gradconv.gradient import InputSource, LevelInputs, autograd_gradients
+from gradconv.sampling import GIB, LevelGradients, plan_sampling
 
 BOUND = 3.0  # what a/b should not exceed
 LEVELS, COARSEST = 6, 8
@@ -107,24 +107,33 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def measure(kernel: str, dim: int, n: int, repeats: int) -> Timing:
+def measure(kernel: str, dim: int, n: int, repeats: int, autograd: bool = True) -> Timing:
     """Time one kernel on one mesh."""
     problem = Problem(kernel, signal="cartoon", noise="pixel:0.5", setting="coarsening", dim=dim)
-    levels, backend = hierarchy(dim, n), Backend()
-    batch = sweeps._batch_size(problem, levels, backend, 16 * sweeps.GIB, 1)
+    levels = hierarchy(dim, n)
+    plan = plan_sampling(
+        problem,
+        levels,
+        replicates=2,
+        seed=0,
+        dtype="float64",
+        device="cpu",
+        memory=16 * GIB,
+        threads=1,
+    )
+    batch = plan.batch
     replicates = batch * max(1, WORK // (batch * n**dim))
 
     start = time.perf_counter()
     source = InputSource(problem, levels, 0)
-    compute = sweeps._Gradients(problem, source, backend)
+    compute = LevelGradients(problem, source, plan.backend)
     setup = time.perf_counter() - start
-    gradients = np.empty((replicates, len(levels), len(sweeps.parameter_names(problem))))
     inputs = source.sample(range(batch))
     axes = tuple(range(-dim, 0))
 
     def sample() -> None:
-        for _ in sweeps._run_batches(compute, gradients, 0, batch, 1):
-            pass
+        for first in range(0, replicates, batch):
+            compute(range(first, first + batch))
 
     def batched() -> None:
         for _ in range(replicates // batch):
@@ -142,7 +151,7 @@ def measure(kernel: str, dim: int, n: int, repeats: int) -> Timing:
     pairs = [(seconds(sample), seconds(bare)) for _ in range(repeats)]
     sweep, ffts = ([t / replicates for t in times] for times in zip(*pairs, strict=True))
     loop_over_sweep = None
-    if n**dim <= LOOP_LARGEST:
+    if autograd and n**dim <= LOOP_LARGEST:
         loop_over_sweep = _loop(problem, levels, inputs, sample, replicates, repeats)
     return Timing(
         kernel,
@@ -185,7 +194,7 @@ def _loop(
 
 def environment() -> dict[str, str]:
     return {
-        "gradconv": gradconv.__version__,
+        "gradconv": f"{gradconv.__version__} in {Path(gradconv.__file__ or '').parent}",
         "python": platform.python_version(),
         "numpy": np.__version__,
         "scipy": scipy.__version__,
@@ -230,7 +239,7 @@ def memory_table(uses: list[MemoryUse]) -> Table:
     for column in ("mesh", "kernel", "threads", "bound [GiB]", "peak [GiB]", "peak / bound"):
         table.add_column(column, justify="left" if column == "kernel" else "right")
     for u in uses:
-        peak = u.peak / sweeps.GIB
+        peak = u.peak / GIB
         table.add_row(
             f"{u.n}²",
             u.kernel,
@@ -268,6 +277,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a few small meshes")
     parser.add_argument("--only", metavar="DIM:N,…", help="these meshes, and no memory")
     parser.add_argument("--kernels", default=",".join(KERNELS), help="default: %(default)s")
+    parser.add_argument(
+        "--no-autograd", action="store_false", dest="autograd", help="leave out the loop"
+    )
     parser.add_argument("--repeats", type=int, help="paired measurements, default 7, quick 5")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to a file")
     arguments = parser.parse_args(argv)
@@ -281,7 +293,7 @@ def main(argv: list[str] | None = None) -> int:
         for dim, n in cases(arguments):
             for kernel in arguments.kernels.split(","):
                 status.update(f"{kernel} {n}^{dim}")
-                timings.append(measure(kernel, dim, n, repeats))
+                timings.append(measure(kernel, dim, n, repeats, arguments.autograd))
     console.print(time_table(timings))
     console.print("Median (least–most) of paired repeats.", verdict(timings))
     uses = [] if arguments.only else memory_uses(arguments.quick)

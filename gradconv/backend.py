@@ -89,16 +89,25 @@ class Backend:
         """Bring an array back as numpy."""
         return values.cpu().numpy() if self.uses_torch else np.asarray(values)
 
-    def rfftn(self, x: Array, dim: int) -> Array:
-        """Real FFT over the last `dim` axes, as Fourier coefficients (divided by n**dim)."""
+    def rfftn(self, x: Array, dim: int, columns: int | None = None) -> Array:
+        """Real FFT over the last `dim` axes, as Fourier coefficients (divided by n**dim).
+
+        Given `columns`, only so many of the last axis are kept, and the others not transformed on.
+        """
         axes = tuple(range(-dim, 0))
         if self.uses_torch:
             import torch
 
-            return torch.fft.rfftn(x, dim=axes, norm="forward")
+            if columns is None or dim == 1:
+                return torch.fft.rfftn(x, dim=axes, norm="forward")[..., :columns]
+            half = torch.fft.rfft(x, norm="forward")[..., :columns]
+            return torch.fft.fftn(half, dim=axes[:-1], norm="forward")
         import scipy.fft
 
-        return scipy.fft.rfftn(x, axes=axes, norm="forward")
+        if columns is None or dim == 1:
+            return scipy.fft.rfftn(x, axes=axes, norm="forward")[..., :columns]
+        half = scipy.fft.rfft(x, norm="forward")[..., :columns]
+        return scipy.fft.fftn(half, axes=axes[:-1], norm="forward")
 
     def irfftn(self, x: Array, shape: Sequence[int]) -> Array:
         """Inverse of `rfftn` onto real arrays of the given trailing `shape`."""

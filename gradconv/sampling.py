@@ -18,6 +18,9 @@ from gradconv.problem import Problem
 GIB = 2**30
 # Replicates are worked on in batches of about this many numbers: they then stay in the cache.
 BATCH_NUMBERS = 2**17
+# glibc hands freed memory back to the system, and every batch pays for its pages anew, unless an
+# array of nearly 32 MiB has once been freed: then it keeps what it has. (Elsewhere: no effect.)
+ALLOCATOR_HINT = 2**25 - 2**16
 
 Progress = Callable[[int, int], None]
 Checkpoint = Callable[[np.ndarray], None]
@@ -180,6 +183,7 @@ class LevelGradients:
     """Scaled gradients of given replicates on every level."""
 
     def __init__(self, problem: Problem, source: InputSource, backend: Backend) -> None:
+        np.empty(ALLOCATOR_HINT, dtype=np.uint8)
         self.problem, self.source, self.backend = problem, source, backend
         self.engines: list[FourierGradient] = []
         self.targets: list[Any] = []

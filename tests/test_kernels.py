@@ -189,7 +189,7 @@ def test_unresolved_kernels_say_so() -> None:
         ("stencil:4", {}, "`kernel` stencil: size must be odd; got 'stencil:4'"),
         ("stencil", {"weights": [1, 2, 3, 4]}, "`weights` must have an odd number of points"),
         ("stencil", {"weights": [1, float("nan"), 1]}, "`weights` must be finite"),
-        ("stencil", {"weights": "abc"}, "`weights` must hold numbers"),
+        ("stencil", {"weights": "abc"}, "`weights` must hold finite numbers"),
         ("mfc", {"diffusivity": -1.0}, "`diffusivity` must be positive definite; got smallest"),
         ("mfc", {"diffusivity": 0.0}, "`diffusivity` must be positive definite"),
         ("mfc", {"diffusivity": float("inf")}, "`diffusivity` must be finite"),

@@ -26,6 +26,11 @@ from gradconv.registry import Choice, Registry
 NOISES: Registry[Noise] = Registry("noise")
 
 
+def join(fields: list[np.ndarray]) -> np.ndarray:
+    """Stack along a new first axis; a single field is not copied."""
+    return fields[0][None] if len(fields) == 1 else np.stack(fields)
+
+
 class Noise(Choice):
     """A noise model.
 
@@ -119,12 +124,13 @@ class Pixel(Noise):
 
     def apply(self, signal: np.ndarray, mesh: Mesh, path: SamplePath, coupled: bool) -> np.ndarray:
         """Add the noise."""
-        noisy = np.empty_like(signal)
+        fields = []
         for channel, clean in enumerate(signal):
             field = pixel_field(path.generator(channel), mesh, coupled, "normal")
             field *= self.sigma
-            np.add(field, clean, out=noisy[channel])
-        return noisy
+            field += clean
+            fields.append(field)
+        return join(fields)
 
 
 @NOISES.register("white")

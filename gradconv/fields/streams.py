@@ -10,13 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
+from typing import Any
 
 import numpy as np
+from numpy.random.bit_generator import ISeedSequence
 
 from gradconv.mesh import Mesh
 
 ROLES = {"signal": 0, "noise": 1}
+SEEDS = 256  # replicates seeded together; part of the definition of a stream
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,27 @@ class SamplePath:
 
     def generator(self, channel: int) -> np.random.Generator:
         """Return a fresh generator at the start of the channel's stream."""
-        key = (ROLES[self.role], self.replicate, channel)
-        sequence = np.random.SeedSequence(self.seed, spawn_key=key)
-        return np.random.Generator(np.random.SFC64(sequence))
+        block, place = divmod(self.replicate, SEEDS)
+        seeds = _seeds(self.seed, ROLES[self.role], block, channel)
+        words: Any = _Words(seeds[place])  # numpy's stubs know no ISeedSequence here
+        return np.random.Generator(np.random.SFC64(words))
+
+
+class _Words(ISeedSequence):
+    """Seeds a bit generator with words that a `SeedSequence` has already mixed."""
+
+    def __init__(self, words: np.ndarray) -> None:
+        self.words = words
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> np.ndarray:
+        return self.words
+
+
+@lru_cache(maxsize=256)
+def _seeds(seed: int, role: int, block: int, channel: int) -> np.ndarray:
+    """Seeds of a block of replicates: one by one they cost as much as a small field."""
+    sequence = np.random.SeedSequence(seed, spawn_key=(role, block, channel))
+    return sequence.generate_state(3 * SEEDS, np.uint64).reshape(SEEDS, 3)
 
 
 def pixel_field(rng: np.random.Generator, mesh: Mesh, coupled: bool, law: str) -> np.ndarray:

@@ -13,6 +13,9 @@ from gradconv.backend import NUMPY, Array, Backend
 from gradconv.kernels import Kernel, Operator
 from gradconv.mesh import FourierGrid, Mesh
 
+# Modes are worked on in blocks of about this many: temporaries then stay in the cache.
+BLOCK = 2**15
+
 
 class FourierGradient:
     """Gradient of one kernel on one mesh.
@@ -35,7 +38,8 @@ class FourierGradient:
 
     def spectrum(self, x: Array) -> Array:
         """Fourier coefficients that matter to the kernel, shape ``(..., *grid.shape)``."""
-        return self.grid.crop(self.backend.rfftn(x, self.mesh.dim), self.backend)
+        columns = self.grid.shape[-1] if self.grid.cropped else None
+        return self.grid.crop(self.backend.rfftn(x, self.mesh.dim, columns), self.backend)
 
     def gradient(self, x_modes: Array, y_modes: Array) -> Array:
         """Gradient by θ, one a replicate.
@@ -52,18 +56,28 @@ class FourierGradient:
         array
             Shape ``(replicates, out, in, p)``.
         """
-        symbol = self.operator.symbol
-        residual = symbol[:, 0] * x_modes[:, :1]
-        for channel in range(1, x_modes.shape[1]):
-            residual += symbol[:, channel] * x_modes[:, channel : channel + 1]
-        residual -= y_modes
-        conjugate = x_modes.conj()[:, None]
-        if residual.shape[1] == 1 and x_modes.shape[1] == 1:
+        n = self.grid.shape[0]
+        rows = max(1, BLOCK * n // int(np.prod(self.grid.shape)))
+        parts = [
+            self._block(x_modes, y_modes, slice(start, start + rows)) for start in range(0, n, rows)
+        ]
+        return sum(parts[1:], start=parts[0])
+
+    def _block(self, x_modes: Array, y_modes: Array, rows: slice) -> Array:
+        """What the modes of some rows of the first axis add to the gradient."""
+        symbol = self.operator.symbol[:, :, rows]
+        x, y = x_modes[:, :, rows], y_modes[:, :, rows]
+        residual = symbol[:, 0] * x[:, :1]
+        for channel in range(1, x.shape[1]):
+            residual += symbol[:, channel] * x[:, channel : channel + 1]
+        residual -= y
+        conjugate = x.conj()[:, None]
+        if residual.shape[1] == 1 and x.shape[1] == 1:
             q = residual[:, :, None]
             q *= conjugate
         else:
             q = conjugate * residual[:, :, None]
-        return self.operator.pullback(q)
+        return self.operator.pullback(q, rows)
 
     def expected(
         self,

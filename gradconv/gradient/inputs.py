@@ -10,6 +10,7 @@ import numpy as np
 
 from gradconv.backend import NUMPY
 from gradconv.fields import SamplePath
+from gradconv.fields.noise import join
 from gradconv.mesh import FourierGrid, Mesh, MeshHierarchy
 from gradconv.problem import Problem
 
@@ -125,7 +126,7 @@ class InputSource:
             x = np.empty((0,))
             if p.setting == "refinement" or mesh == self.hierarchy.finest:
                 x = self._noisy([c[0][level] for c in clean], mesh, replicates)
-            inputs.append(LevelInputs(x, np.stack(targets)))
+            inputs.append(LevelInputs(x, join(targets)))
         if p.setting == "coarsening":
             levels = self.descend(inputs[-1].x)
             inputs = [LevelInputs(x, i.y) for x, i in zip(levels, inputs, strict=True)]
@@ -135,8 +136,8 @@ class InputSource:
         self, signals: list[np.ndarray], mesh: Mesh, replicates: Sequence[int]
     ) -> np.ndarray:
         p = self.problem
-        noisy = np.empty((len(signals), p.channels, *mesh.shape))
-        for i, (u, replicate) in enumerate(zip(signals, replicates, strict=True)):
-            path = SamplePath(self.seed, replicate, "noise")
-            noisy[i] = p.noise.apply(u, mesh, path, coupled=p.setting == "refinement")
-        return noisy
+        coupled = p.setting == "refinement"
+        paths = [SamplePath(self.seed, replicate, "noise") for replicate in replicates]
+        return join(
+            [p.noise.apply(u, mesh, path, coupled) for u, path in zip(signals, paths, strict=True)]
+        )

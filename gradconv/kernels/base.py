@@ -151,6 +151,9 @@ class Kernel(ABC):
         return spectral_apply(self, x, theta, boundary)
 
 
+ALL = slice(None)
+
+
 class Operator(ABC):
     """A kernel on the modes of one mesh.
 
@@ -163,13 +166,15 @@ class Operator(ABC):
     symbol: Array
 
     @abstractmethod
-    def pullback(self, q: Array) -> Array:
+    def pullback(self, q: Array, rows: slice = ALL) -> Array:
         """Re Σ_k conj(∂_jσ_h(k)) q(k), the sum over both halves of the spectrum.
 
         Parameters
         ----------
         q : array
-            Shape ``(..., out, in, *grid.shape)``.
+            Shape ``(..., out, in, *grid.shape)``, or only `rows` of it.
+        rows : slice
+            The rows of the first axis of the grid to sum over.
 
         Returns
         -------
@@ -200,13 +205,15 @@ class DenseOperator(Operator):
         out, in_, p = jacobian.shape[:3]
         weighted = (np.conj(jacobian) * grid.weights).reshape(out, in_, p, -1)
         self._adjoint = backend.array(np.swapaxes(weighted, -1, -2))
+        self._adjoint = self._adjoint.reshape((out, in_, grid.shape[0], -1, p))
 
-    def pullback(self, q: Array) -> Array:
+    def pullback(self, q: Array, rows: slice = ALL) -> Array:
         """One matrix product a channel pair and replicate."""
         lead = tuple(q.shape[: -self.symbol.ndim])
         pair = tuple(self.symbol.shape[:2])
         flat = q.reshape((*lead, *pair, 1, -1))
-        return (flat @ self._adjoint).real[..., 0, :]
+        adjoint = self._adjoint[:, :, rows].reshape((*pair, flat.shape[-1], -1))
+        return (flat @ adjoint).real[..., 0, :]
 
 
 def channel_mixing(channels: int) -> np.ndarray:

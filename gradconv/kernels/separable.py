@@ -12,7 +12,7 @@ from abc import abstractmethod
 import numpy as np
 
 from gradconv.backend import NUMPY, Array, Backend
-from gradconv.kernels.base import Kernel, Operator
+from gradconv.kernels.base import ALL, Kernel, Operator
 from gradconv.mesh import FourierGrid
 
 
@@ -102,16 +102,17 @@ class SeparableOperator(Operator):
         shape = (kernel.count,) * kernel.dim
         self._selected = [int(np.ravel_multi_index(i, shape)) for i in kernel.indices]
 
-    def pullback(self, q: Array) -> Array:
+    def pullback(self, q: Array, rows: slice = ALL) -> Array:
         """Contract the modes axis by axis; the shapes of the products do not depend on batches."""
         dim = len(self._others) + 1
         lead = tuple(q.shape[:-dim])
         if dim == 1:
-            moments = q[..., None, :] @ self._last
+            moments = q[..., None, :] @ self._last[rows]
         else:
             moments = q @ self._last
             for axis in reversed(range(dim - 1)):
                 head = tuple(moments.shape[: len(lead) + axis])
                 flat = moments.reshape((*head, moments.shape[len(lead) + axis], -1))
-                moments = self._others[axis] @ flat
+                others = self._others[axis] if axis else self._others[0][:, rows]
+                moments = others @ flat
         return moments.real.reshape((*lead, -1))[..., self._selected]
