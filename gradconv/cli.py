@@ -239,6 +239,9 @@ def main() -> None:
         sys.stdout.flush()
     except (InputError, StorageError) as error:
         _fail(str(error))
+    except click.NoSuchOption as error:
+        near = f"; did you mean {error.possibilities[0]!r}?" if error.possibilities else ""
+        _fail(f"`{error.option_name}` is no option{near}")
     except click.ClickException as error:
         _fail(error.format_message())
     except (KeyboardInterrupt, click.Abort):

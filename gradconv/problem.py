@@ -146,14 +146,18 @@ class Problem:
             self.signal.check(mesh, self.channels)
         self.target.check(finest)
         self.convolution.check(coarsest.h, self.boundary)
-        if not self.noise.gaussian:
-            self.noise.check(*self._signal_range(finest))
 
-    def _signal_range(self, mesh: Mesh) -> tuple[float, float]:
+    def check_values(self, hierarchy: MeshHierarchy) -> None:
+        """Raise an `InputError` if the signal's values cannot carry the noise."""
+        if self.noise.gaussian:
+            return
         if self.signal.random:
-            return -np.inf, np.inf
-        drawn = [self.draw_signal(mesh, m, 0) for m in range(self.signal.members)]
-        return min(float(u.min()) for u in drawn), max(float(u.max()) for u in drawn)
+            self.noise.check(-np.inf, np.inf)
+            return
+        mesh = self.source_mesh(hierarchy.finest)
+        for member in range(self.signal.members):
+            drawn = self.draw_signal(mesh, member, 0)
+            self.noise.check(float(drawn.min()), float(drawn.max()))
 
     def source_mesh(self, mesh: Mesh) -> Mesh:
         """Mesh on which the signal of a level is taken before it is restricted."""

@@ -122,11 +122,11 @@ def _arguments(cls: type[Any], argument: str, name: str, rest: str) -> dict[str,
     given: dict[str, Any] = {}
     for position, part in enumerate(parts):
         key, equals, value = part.partition("=")
-        if equals and key in keys and hints[keys[0]] is not str:
-            given[key] = _convert(value, hints[key], argument, name, key)
-        else:
-            key = keys[position]
-            given[key] = _convert(part, hints[key], argument, name, key)
+        if not (equals and key in keys and hints[keys[0]] is not str):
+            key, value = keys[position], part
+        if key in given:
+            raise InputError(f"`{argument}` {name} takes {key} once; got {name}:{rest}")
+        given[key] = _convert(value, hints[key], argument, name, key)
     missing = [
         f.name
         for f in fields

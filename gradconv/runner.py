@@ -175,9 +175,8 @@ class _Saver:
 
     def flush(self) -> None:
         if self._latest is not None and len(self._latest) > self._stored:
-            stored, self._latest = self._latest, None
-            self._folder.save_part(self._key, stored)
-            self._stored = len(stored)
+            self._folder.save_part(self._key, self._latest)
+            self._stored = len(self._latest)
             self._last_time = time.monotonic()
 
 

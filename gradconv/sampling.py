@@ -12,6 +12,7 @@ import numpy as np
 from gradconv.backend import Backend
 from gradconv.errors import InputError, shortened
 from gradconv.gradient import FourierGradient, InputSource, autograd_gradients
+from gradconv.kernels.stencil import Stencil
 from gradconv.mesh import FourierGrid, MeshHierarchy
 from gradconv.problem import Problem
 
@@ -110,11 +111,15 @@ def _batch_size(
     grids = [FourierGrid(mesh, kernel.cutoff()) for mesh in hierarchy.meshes]
     operators = sum(kernel.operator_bytes(g) for g in grids)
     # clean signal and target of every level; spectra of noise, signal and cross term
-    shared = 8 * problem.signal.members * 4 * channels * source if not problem.signal.random else 0
+    shared = 8 * problem.signal.members * 5 * channels * source if not problem.signal.random else 0
     moments = 8 * (10 * source + (4 + 2 * channels**2) * size)
-    per_path = 8 * (6 * channels + 2 * channels**2) * size
-    if problem.signal.random:
-        per_path += 8 * 8 * channels * source
+    # measured peaks of each path, with a margin of about a tenth
+    per_path = 8 * (7 * channels + 2 * channels**2) * size
+    if problem.signal.random:  # complex modes on the closed box, drawn, mirrored and laid out
+        per_path += 8 * (14 if problem.setting == "refinement" else 8) * channels * source
+    if problem.boundary != "periodic":  # autograd's graph, on a doubled box but for stencils
+        doubled = 1 if isinstance(kernel, Stencil) else 2**problem.dim
+        per_path += 8 * 10 * channels**2 * doubled * size
     # the gradients of all replicates and what the statistics make of them
     kept = 6 * 8 * replicates * len(hierarchy) * len(parameter_names(problem))
     fixed = operators + shared + kept

@@ -256,7 +256,7 @@ def check_sweep(
     check_confidence(confidence)
     check_levels(len(hierarchy))
     problem.check(hierarchy)
-    return plan_sampling(
+    plan = plan_sampling(
         problem,
         hierarchy,
         replicates=replicates,
@@ -266,6 +266,8 @@ def check_sweep(
         memory=memory,
         threads=threads,
     )
+    problem.check_values(hierarchy)  # draws the signal: only once it is known to fit
+    return plan
 
 
 def _single_threaded_blas() -> Any:
