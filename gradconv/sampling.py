@@ -116,10 +116,12 @@ def _batch_size(
     # measured peaks of each path, with a margin of about a tenth
     per_path = 8 * (7 * channels + 2 * channels**2) * size
     if problem.signal.random:  # complex modes on the closed box, drawn, mirrored and laid out
-        per_path += 8 * (14 if problem.setting == "refinement" else 8) * channels * source
+        per_path += 8 * (20 if problem.setting == "refinement" else 8) * channels * source
     if problem.boundary != "periodic":  # autograd's graph, on a doubled box but for stencils
         doubled = 1 if isinstance(kernel, Stencil) else 2**problem.dim
-        per_path += 8 * 10 * channels**2 * doubled * size
+        per_path += 8 * 22 * channels**2 * doubled * size
+    if not problem.noise.gaussian:  # the uniform field and what its transform holds
+        per_path += 8 * 4 * size
     # the gradients of all replicates and what the statistics make of them
     kept = 6 * 8 * replicates * len(hierarchy) * len(parameter_names(problem))
     fixed = operators + shared + kept

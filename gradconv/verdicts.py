@@ -89,7 +89,7 @@ def _drifts(run: LevelRun, start: int, order: float) -> bool:
 def _levels_off(run: LevelRun, fit: WindowFit) -> bool:
     """Whether pairwise orders shrink towards 0, as those of a quantity with a limit do."""
     first, last = run.orders[-2:]
-    if first * last < -_ROUNDING or abs(last) >= abs(first):
+    if first * last < -_ROUNDING or abs(last) > abs(first) + _ROUNDING:
         return False
     finest = t_quantile(0.5 + VERDICT_CONFIDENCE / 2, run.sample.dof) * run.noise(
         run.differences[-1]
