@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gradconv.fields import NOISES, SIGNALS, RandomField
+from gradconv.fields import NOISES, SIGNALS, PixelLaw, RandomField
 from gradconv.gradient import FourierGradient, InputSource, expected_gradients
 from gradconv.mesh import Mesh, MeshHierarchy
 from gradconv.problem import Problem
@@ -48,12 +48,13 @@ def brute_force(problem: Problem, hierarchy: MeshHierarchy) -> np.ndarray:
 
         signal_mesh = problem.source_mesh(noise_mesh)
         total = np.zeros(problem.convolution.theta.shape)
+        mean, square = 0.0, 0.0
         if isinstance(problem.signal, RandomField):
             fields = shaped(problem.signal.spectrum(signal_mesh), signal_mesh)[:, None]
             x = problem.noise.gain * down(fields)
             y = down(source.target_of(fields, signal_mesh))
             total = total + engine_gradient(problem, mesh, x, y).sum(0)
-            mean, square = 0.0, float(np.sum(problem.signal.spectrum(signal_mesh)))
+            square = float(np.sum(problem.signal.spectrum(signal_mesh)))
             constant = np.full((1, 1, *mesh.shape), problem.noise.offset)
             total = total + engine_gradient(problem, mesh, constant, 0 * constant)[0]
         else:
@@ -61,11 +62,18 @@ def brute_force(problem: Problem, hierarchy: MeshHierarchy) -> np.ndarray:
             y = down(source.target_of(u, signal_mesh))
             x = problem.noise.gain * down(u) + problem.noise.offset
             total = total + engine_gradient(problem, mesh, x, y)[0]
-            seen = down(u) if refining else u
-            mean, square = float(seen.mean()), float(np.mean(seen**2))
-        noise = shaped(problem.noise.power(noise_mesh, mean, square), noise_mesh)[:, None]
-        x = noise if refining else down(noise)
-        total = total + engine_gradient(problem, mesh, x, np.zeros_like(x)).sum(0)
+            seen = (down(u) if refining else u)[0]
+        for channel in range(problem.channels):
+            if isinstance(problem.noise, PixelLaw) and not problem.signal.random:
+                # pixel by pixel, each with the variance that its own value gives
+                spread = np.sqrt(problem.noise.variance(seen[channel], seen[channel] ** 2))
+                fields = np.eye(noise_mesh.size).reshape(-1, *noise_mesh.shape) * spread
+            else:
+                fields = shaped(problem.noise.power(noise_mesh, mean, square), noise_mesh)
+            noise = np.zeros((len(fields), problem.channels, *noise_mesh.shape))
+            noise[:, channel] = fields
+            x = noise if refining else down(noise)
+            total = total + engine_gradient(problem, mesh, x, np.zeros_like(x)).sum(0)
         levels.append(total)
     return np.array(levels)
 
@@ -107,6 +115,26 @@ def test_every_noise(noise: str, setting: str) -> None:
     if noise != "none":  # negative control: the noise is seen
         silent = Problem("stencil", "cartoon", "identity", "none", "average", setting, 1)
         assert np.abs(got - expected_gradients(silent, hierarchy)[0]).max() > 1e-5
+
+
+@pytest.mark.parametrize("noise", ["poisson:5", "salt-and-pepper:0.3", "uniform:0.4"])
+@pytest.mark.parametrize("restriction", RESTRICTIONS.names)
+@pytest.mark.parametrize("setting", ["coarsening", "refinement", "direct"])
+def test_noise_that_follows_the_signal(noise: str, restriction: str, setting: str) -> None:
+    """Channels and pixels of unequal variance; a flat spectrum at the mean variance is seen."""
+    route = "direct" if setting == "direct" else "chain"
+    mode = "refinement" if setting == "refinement" else "coarsening"
+    hierarchy = MeshHierarchy(2, (4, 8, 16))
+    choices = ("cartoon", "identity", noise, restriction, mode, 2)
+    problem = Problem("stencil", *choices, channels=2, route=route)
+    got, _ = expected_gradients(problem, hierarchy)
+    assert np.abs(got - brute_force(problem, hierarchy)).max() < 1e-13
+    if noise != "uniform:0.4" and restriction == "injection" and mode == "coarsening":
+        u = InputSource(problem, hierarchy, 0).members[0][0][-1][0]
+        power = problem.noise.power(hierarchy.finest, u.mean(), np.mean(u**2))
+        flat = problem.restriction.spectra(np.full((16, 16), power), 2, hierarchy.sizes, route)
+        exact = problem.restriction.pixel_power(problem.noise.variance(u, u**2), 2, 4, route)
+        assert np.abs(exact - flat[0]).max() > 1e-3 * flat[0].max()
 
 
 @pytest.mark.parametrize("signal", ["band-limited:3", "sobolev:0.5", "plane-wave:3", "cartoon"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gradconv.fields import photograph  # noqa: F401  (importing the file registers its signals)
 from gradconv.fields.noise import NOISES, Noise
+from gradconv.fields.pixel_laws import PixelLaw
 from gradconv.fields.signal import SIGNALS, RandomField, Signal
 from gradconv.fields.streams import SamplePath
 from gradconv.fields.target import TARGETS, Multiplier, Target
@@ -14,6 +15,7 @@ __all__ = [
     "TARGETS",
     "Multiplier",
     "Noise",
+    "PixelLaw",
     "RandomField",
     "SamplePath",
     "Signal",

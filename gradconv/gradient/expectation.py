@@ -3,14 +3,15 @@
 The gradient is quadratic in the data and the convolution commutes with shifts, so that its mean
 needs only the mean power of each mode. Stationary fluctuations (noise, random signals) have
 uncorrelated modes on the mesh they are drawn on; a restriction pushes their power down by its
-|transfer|². Deterministic signals are restricted as they are.
+|transfer|². Noise that depends on a fixed signal is independent from pixel to pixel instead, with a
+variance of its own each. Deterministic signals are restricted as they are.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from gradconv.fields import RandomField
+from gradconv.fields import PixelLaw, RandomField
 from gradconv.gradient.fourier import FourierGradient
 from gradconv.gradient.inputs import InputSource
 from gradconv.mesh import FourierGrid, Mesh, MeshHierarchy
@@ -88,7 +89,7 @@ def _fluctuations(
     """Covariance of the input and cross-covariance with the target, one spectrum a level."""
     noise = _noise_spectra(problem, hierarchy, source)
     if not isinstance(problem.signal, RandomField):
-        return noise, [np.zeros_like(s) for s in noise]
+        return noise, [np.zeros(mesh.shape) for mesh in hierarchy.meshes]
     powers, crosses = _signal_spectra(problem, hierarchy, problem.signal)
     gain = problem.noise.gain
     covariances = [s + gain**2 * p for s, p in zip(noise, powers, strict=True)]
@@ -98,16 +99,54 @@ def _fluctuations(
 def _noise_spectra(
     problem: Problem, hierarchy: MeshHierarchy, source: InputSource
 ) -> list[np.ndarray]:
-    drawn_on = hierarchy.meshes if problem.setting == "refinement" else (hierarchy.finest,)
+    """Mean power of the noise of each channel on each level, ``(channels or 1, *mesh.shape)``."""
+    if isinstance(problem.noise, PixelLaw) and not problem.signal.random:
+        return _pixel_spectra(problem, problem.noise, hierarchy, source)
+    refining = problem.setting == "refinement"
     spectra = []
-    for mesh in drawn_on:
-        level = hierarchy.sizes.index(mesh.n)
-        mean, square = _moments(problem, mesh, level, source)
-        power = problem.noise.power(mesh, mean, square)
+    for mesh in hierarchy.meshes if refining else (hierarchy.finest,):
+        power = problem.noise.power(mesh, 0.0, _mean_square(problem, mesh))
         spectra.append(np.array(np.broadcast_to(power, mesh.shape), dtype=float))
+    if not refining:
+        push = problem.restriction.spectra
+        spectra = push(spectra[0], problem.dim, hierarchy.sizes, problem.route)
+    return [s[None] for s in spectra]
+
+
+def _mean_square(problem: Problem, mesh: Mesh) -> float:
+    """Mean of u² of a random signal, which has mean zero, where its noise is drawn."""
+    if not isinstance(problem.signal, RandomField) or problem.noise.gaussian:
+        return 0.0
+    source = problem.source_mesh(mesh)
+    power = problem.signal.spectrum(source)
     if problem.setting == "refinement":
-        return spectra
-    return problem.restriction.spectra(spectra[0], problem.dim, hierarchy.sizes, problem.route)
+        power = problem.restriction.spectra(power, problem.dim, (mesh.n, source.n))[0]
+    return float(power.sum())
+
+
+def _pixel_spectra(
+    problem: Problem, noise: PixelLaw, hierarchy: MeshHierarchy, source: InputSource
+) -> list[np.ndarray]:
+    """Independent pixels whose variance follows a fixed signal: not stationary, yet exact."""
+
+    def variance(level: int) -> np.ndarray:
+        maps = [noise.variance(s[level], s[level] ** 2) for s, _ in source.members]
+        return np.asarray(np.mean(maps, axis=0))
+
+    def flat(values: np.ndarray, mesh: Mesh) -> np.ndarray:
+        mean = values.mean(axis=tuple(range(1, mesh.dim + 1)), keepdims=True)
+        return np.broadcast_to(mean * mesh.h**mesh.dim, values.shape)
+
+    meshes, finest = hierarchy.meshes, hierarchy.finest
+    if problem.setting == "refinement":
+        return [flat(variance(level), mesh) for level, mesh in enumerate(meshes)]
+    channels = variance(len(meshes) - 1)
+    push = problem.restriction.pixel_power
+    coarse = [
+        np.stack([push(v, mesh.dim, finest.n // mesh.n, problem.route) for v in channels])
+        for mesh in meshes[:-1]
+    ]
+    return [*coarse, flat(channels, finest)]
 
 
 def _signal_spectra(
@@ -128,17 +167,3 @@ def _signal_spectra(
         powers.append(power[0])
         crosses.append(cross[0])
     return powers, crosses
-
-
-def _moments(problem: Problem, mesh: Mesh, level: int, source: InputSource) -> tuple[float, float]:
-    """Mean over box and members of u and u² on the mesh that the noise is drawn on."""
-    if problem.noise.gaussian:
-        return 0.0, 0.0
-    if isinstance(problem.signal, RandomField):
-        fine = problem.source_mesh(mesh)
-        power = problem.signal.spectrum(fine)
-        if problem.setting == "refinement":
-            power = problem.restriction.spectra(power, problem.dim, (mesh.n, fine.n))[0]
-        return 0.0, float(power.sum())
-    values = [signals[level] for signals, _ in source.members]
-    return float(np.mean(values)), float(np.mean(np.square(values)))

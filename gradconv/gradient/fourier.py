@@ -93,8 +93,8 @@ class FourierGradient:
         x_mean, y_mean : ndarray
             Means of input and target modes, shapes ``(1, in or out, *grid.shape)``.
         covariance : ndarray
-            Mean power of the fluctuation of the input, one spectrum for every channel (channels
-            fluctuate independently), shape ``grid.shape``.
+            Mean power of the fluctuation of each input channel (channels fluctuate
+            independently), shape ``(in, *grid.shape)``.
         cross : ndarray
             Mean of conj(x̂')ŷ' of the fluctuations of a channel, shape ``grid.shape``.
 

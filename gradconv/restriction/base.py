@@ -115,6 +115,30 @@ class Restriction(Choice):
             levels.append(source)
         return levels[::-1]
 
+    @abstractmethod
+    def pixel_power(self, variance: np.ndarray, dim: int, factor: int, route: str) -> np.ndarray:
+        """Mean power of the modes of a level below a mesh with independent pixels.
+
+        Unlike stationary noise, pixels of unequal variance have correlated modes: the aliases do
+        not add up, and which pixels a restriction reads matters.
+
+        Parameters
+        ----------
+        variance : ndarray
+            Variance of each pixel of the finest mesh, shape ``(n,)*dim``.
+        dim : int
+            Dimension.
+        factor : int
+            Coarsening factor from the finest mesh, a power of two.
+        route : {"chain", "direct"}
+            How the level is reached.
+
+        Returns
+        -------
+        ndarray
+            Full FFT order, shape ``(n/factor,)*dim``.
+        """
+
     def restrict(
         self,
         x: Array,
@@ -167,6 +191,34 @@ class LocalRestriction(Restriction):
     @abstractmethod
     def taps(self, factor: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
         """Offsets o_t and weights w_t of the direct step by `factor`."""
+
+    def pixel_power(self, variance: np.ndarray, dim: int, factor: int, route: str) -> np.ndarray:
+        """Sum v(x) over the pixels that coarse points at each lag share, then over the lags."""
+        n = variance.shape[-1]
+        coarse = n // factor
+        shared = _shared_pixels(self._route_taps(factor, route), factor)
+        folded = variance.reshape((coarse, factor) * dim).sum(axis=tuple(range(0, 2 * dim, 2)))
+        theta = 2.0 * np.pi * np.fft.fftfreq(coarse)
+        # one axis after the other: remainders of the position become modes
+        table = np.sum(
+            [np.multiply.outer(np.exp(1j * theta * lag), w) for lag, w in shared.items()], axis=0
+        )
+        power = folded.astype(complex)
+        for axis in range(dim):
+            power = np.moveaxis(np.tensordot(table, power, axes=(1, axis)), 0, axis)
+        return np.asarray(power.real / float(coarse) ** (2 * dim))
+
+    def _route_taps(self, factor: int, route: str) -> dict[int, float]:
+        if route == "direct" or self.nested:
+            return dict(zip(*self.taps(factor), strict=True))
+        chain = {0: 1.0}
+        for _ in range(factor.bit_length() - 1):
+            longer: dict[int, float] = {}
+            for a, weight in chain.items():
+                for b, inner in zip(*self.taps(2), strict=True):
+                    longer[2 * a + b] = longer.get(2 * a + b, 0.0) + weight * inner
+            chain = longer
+        return chain
 
     def symbol(self, theta: np.ndarray, factor: int = 2) -> np.ndarray:
         """Transfer function Σ_t w_t exp(iθ o_t) at θ = k h_fine, before aliasing."""
@@ -223,6 +275,18 @@ class LocalRestriction(Restriction):
         axis %= spectrum.ndim
         folded[axis : axis + 1] = [factor, n // factor]
         return weighted.reshape(folded).sum(axis=axis)
+
+
+def _shared_pixels(taps: dict[int, float], factor: int) -> dict[int, np.ndarray]:
+    """For each lag of coarse points, the products of their weights by position modulo `factor`."""
+    shared: dict[int, np.ndarray] = {}
+    for a, weight in taps.items():
+        for b, other in taps.items():
+            lag, apart = divmod(a - b, factor)
+            if apart == 0:
+                weights = shared.setdefault(lag, np.zeros(factor))
+                weights[a % factor] += weight * other
+    return shared
 
 
 def _cut(axis: int, piece: slice) -> tuple[object, ...]:

@@ -90,17 +90,30 @@ class BilinearCorners(Restriction):
         """Multiply the maps of a chain before squaring: a step leaves the modes correlated."""
         levels = [spectrum]
         n = sizes[-1]
-        matrix = np.eye(n)
         for coarse in reversed(sizes[:-1]):
-            if route == "chain":
-                matrix = self.matrix(matrix.shape[0], 2) @ matrix
-            else:
-                matrix = self.matrix(n, n // coarse)
+            matrix = self._route_matrix(n, n // coarse, route)
             pushed = spectrum
             for axis in range(-dim, 0):
                 pushed = dense_power_transfer(matrix, pushed, axis)
             levels.append(pushed)
         return levels[::-1]
+
+    def pixel_power(self, variance: np.ndarray, dim: int, factor: int, route: str) -> np.ndarray:
+        """Square the Fourier transform of each pixel's response."""
+        n = variance.shape[-1]
+        matrix = self._route_matrix(n, factor, route)
+        table = np.abs(np.fft.fft(matrix, axis=0)) ** 2 / float(n // factor) ** 2
+        for axis in range(dim):
+            variance = np.moveaxis(np.tensordot(table, variance, axes=(1, axis)), 0, axis)
+        return variance
+
+    def _route_matrix(self, n: int, factor: int, route: str) -> np.ndarray:
+        if route == "direct":
+            return self.matrix(n, factor)
+        matrix = self.matrix(n, 2)
+        for _ in range(factor.bit_length() - 2):
+            matrix = self.matrix(matrix.shape[0], 2) @ matrix
+        return matrix
 
     def power_transfer(
         self, spectrum: np.ndarray, axis: int, n: int, factor: int = 2

@@ -42,7 +42,7 @@ class Spectral(Restriction):
         return scipy.fft.irfft(spectrum, n=coarse, axis=axis, norm="forward")
 
     def _kept(self, n: int, factor: int) -> np.ndarray:
-        """Matrix |T(j, k)|² as gains of the fine modes, FFT order, by coarse mode (two ends)."""
+        """|T(j, k)|² of each fine mode k, in FFT order, in the one coarse mode j that it enters."""
         coarse = n // factor
         j = np.fft.fftfreq(n, 1.0 / n).round()
         gain = (2 * np.abs(j) < coarse).astype(float)
@@ -57,6 +57,18 @@ class Spectral(Restriction):
         """What the halved Nyquist mode leaves: Σ_j S(j) cos(2πj/m) / Σ_j S(j)."""
         power = self.power_transfer(np.ones(n), 0, n, factor)
         return float(np.fft.ifft(power).real[1] / np.fft.ifft(power).real[0])
+
+    def pixel_power(self, variance: np.ndarray, dim: int, factor: int, route: str) -> np.ndarray:
+        """Flat, but for the Nyquist modes: Σ v(x) cos²(π i/factor) / n² along their axis."""
+        n = variance.shape[-1]
+        coarse = n // factor
+        rows = np.stack([np.ones(n), np.cos(np.pi * np.arange(n) / factor) ** 2])
+        kind = (2 * np.abs(np.fft.fftfreq(coarse, 1.0 / coarse)) == coarse).astype(int)
+        power = variance
+        for axis in range(dim):
+            sums = np.moveaxis(np.tensordot(rows, power, axes=(1, axis)), 0, axis)
+            power = np.take(sums, kind, axis=axis)
+        return np.asarray(power / float(n) ** (2 * dim))
 
     def power_transfer(
         self, spectrum: np.ndarray, axis: int, n: int, factor: int = 2
