@@ -256,7 +256,8 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        _fail(f"standard output must be writable: {error.strerror or error}")
+        where = f" ({error.filename})" if error.filename else ""
+        _fail(f"output must be writable and input readable: {error.strerror or error}{where}")
     except MemoryError:
         _fail("`memory` must be what this machine has free; an allocation failed")
     sys.exit(code if isinstance(code, int) else 0)

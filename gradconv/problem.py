@@ -145,6 +145,7 @@ class Problem:
         for mesh in (coarsest, finest):
             self.signal.check(mesh, self.channels)
         self.target.check(finest)
+        self.restriction.check_size(finest.n)
         self.convolution.check(coarsest.h, self.boundary)
 
     def check_values(self, hierarchy: MeshHierarchy) -> None:

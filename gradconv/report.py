@@ -46,6 +46,7 @@ def records(sweep: Sweep) -> list[Record]:
                 "values": [_number(v) for v in values],
                 "stderr": [_number(e) for e in errors],
                 "order": _number(rate.order),
+                "decay": _decay(rate.order),
                 "order_interval": [_number(end) for end in rate.interval],
                 "coefficient": _number(rate.coefficient),
                 "pairwise_orders": [_number(q) for q in rate.pairwise],
@@ -63,6 +64,13 @@ def records(sweep: Sweep) -> list[Record]:
 def document(found: Sequence[Record], provenance: dict[str, Any]) -> dict[str, Any]:
     """Wrap records and provenance as the document of ``gradconv sweep --json``."""
     return {"schema": SCHEMA, "provenance": provenance, "rates": list(found)}
+
+
+def _decay(order: float) -> str:
+    """How a finite, infinite or absent order describes the quantity."""
+    if math.isfinite(order):
+        return "algebraic"
+    return "none" if math.isnan(order) else "faster than algebraic"
 
 
 def _number(value: float) -> float | None:
@@ -83,7 +91,7 @@ def constant(found: Sequence[Record]) -> str:
 
 def _order(record: Record) -> str:
     if record["order"] is None:
-        return "faster than h^p" if "faster than any power" in record["reason"] else "-"
+        return "any power" if record["decay"] == "faster than algebraic" else "-"
     return f"{record['order']:+.2f}"
 
 

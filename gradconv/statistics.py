@@ -84,7 +84,10 @@ class GradientSample:
 
     @cached_property
     def deviations(self) -> np.ndarray:
-        """|gap − mean|² of each path, unbiased for the variance, ``(replicates, levels − 1)``."""
+        """|gap − mean|² of each path, shape ``(replicates, levels − 1)``.
+
+        Their mean is an unbiased variance; those at the rounding floor count as zero.
+        """
         square = np.sum((self.gaps - self.mean_gaps) ** 2, axis=-1)
         # float32 paths against a float64 mean: differences at the rounding level are no variance
         square[square <= self._floor(self.epsilon) ** 2 * np.ones_like(square)] = 0.0

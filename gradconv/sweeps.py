@@ -79,7 +79,7 @@ class Sweep:
         return {q: self.sample.rate(h, q, self.confidence, self.seed) for q in QUANTITIES}
 
     def mesh_sizes(self, quantity: str) -> np.ndarray:
-        """H of each value of a quantity: gaps belong to the finer of their two levels."""
+        """Mesh size of each value of a quantity: gaps belong to the finer of their two levels."""
         return self.hierarchy.h if quantity == "level_norm" else self.hierarchy.h[1:]
 
     @cached_property
@@ -298,6 +298,8 @@ def _notes(problem: Problem, hierarchy: MeshHierarchy, sample: GradientSample) -
         notes.append("bilinear_corners depends on the position: no power law is to be expected")
     if problem.setting == "coarsening" and not problem.signal.refinable:
         notes.append("an image has no limit h -> 0: orders are slopes over its own levels")
+    if problem.deterministic:
+        notes.append("nothing is random: one path serves, and the variance is zero")
     chance = sample.disagreement()
     if chance < DISAGREEMENT:
         notes.append(f"sampled and exact mean gradients disagree (p = {chance:.1e})")

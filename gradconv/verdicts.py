@@ -52,6 +52,8 @@ def judge(run: LevelRun, start: int, fit: WindowFit, steady: bool) -> tuple[str,
         return "0", f"{span} lies within {STALL_BAND} of 0"
     if _levels_off(run, fit):
         return "0", f"pairwise orders fall to {fit.extrapolated:.2g}, within {STALL_BAND} of 0"
+    if _keeps_a_limit(run):
+        return "undecided", "pairwise orders fall as those of a sequence with a non-zero limit do"
     if low > 0:
         return "+", f"{span} lies above 0"
     if high < 0:
@@ -73,17 +75,13 @@ def _oscillates(run: LevelRun, order: float) -> bool:
 
 
 def _drifts(run: LevelRun, start: int, order: float) -> bool:
-    """Whether pairwise orders lose magnitude ever faster, so that finer levels may flip them."""
+    """Whether pairwise orders move on ever faster: towards a flip, or past a zero of the values."""
     swings = np.diff(run.differences, axis=0)
     if len(swings) < 2:
         return False
     previous, last = (swings @ run.y)[-2:]
     limit = max(2 * SETTLED * max(1.0, abs(order)), run.critical * run.noise(swings[-1]))
-    return bool(
-        last * order < 0
-        and previous * last > -_ROUNDING
-        and abs(last) > max(limit, 1.1 * abs(previous))
-    )
+    return bool(previous * last > -_ROUNDING and abs(last) > max(limit, 1.1 * abs(previous)))
 
 
 def _levels_off(run: LevelRun, fit: WindowFit) -> bool:
@@ -95,6 +93,21 @@ def _levels_off(run: LevelRun, fit: WindowFit) -> bool:
         run.differences[-1]
     )
     return abs(last) + finest < STALL_BAND and abs(fit.extrapolated) + finest < STALL_BAND
+
+
+def _keeps_a_limit(run: LevelRun) -> bool:
+    """Whether c + C h^p with c above half of the finest value describes the last three orders."""
+    if len(run.h) <= MIN_LEVELS:
+        return False
+    first, middle, last = run.orders[-3:]
+    swing = run.differences[-1] - run.differences[-3]
+    if not first > middle > last > 0 or last > 0.6 * first:
+        return False
+    if abs(float(swing @ run.y)) <= run.critical * run.noise(swing):
+        return False
+    coarse, fine = np.diff(run.sample.values[-3:])
+    limit = run.sample.values[-1] - fine**2 / (fine - coarse)  # Aitken
+    return bool(limit > 0.5 * run.sample.values[-1])
 
 
 def exponential(run: LevelRun, floor_follows: bool) -> int:
@@ -111,6 +124,7 @@ def exponential(run: LevelRun, floor_follows: bool) -> int:
     if len(growth) > 1:
         steady = (
             growth[-2] * sign > SETTLED
+            and _evenly_faster(growth * sign)
             and orders[-1] / orders[-2] > 1.2
             and growth[-1] * sign >= needed[-1] * growth[-2] * sign
         )
@@ -119,6 +133,17 @@ def exponential(run: LevelRun, floor_follows: bool) -> int:
     # Three levels alone may be the onset of a high algebraic order.
     certain = floor_follows or abs(orders[-1]) > 1.5 * ALGEBRAIC_LIMIT
     return sign if doubling and certain else 0
+
+
+def _evenly_faster(growth: Array) -> bool:
+    """Whether growths of the orders keep their ratio, as exp(-c/h^p) does.
+
+    Values that happen to pass through zero, |h - c|, have orders that shoot up once instead.
+    """
+    ratio = growth[-1] / growth[-2]
+    if len(growth) == 2 or growth[-3] <= 0:
+        return bool(ratio < 6.0)
+    return bool(ratio < 1.5 * growth[-2] / growth[-3])
 
 
 def falls_to_floor(h: Array, values: Array, floor: Array) -> float:

@@ -313,3 +313,28 @@ def test_import_is_light() -> None:
 def test_stall_band_is_small() -> None:
     assert fit_rate(H, H ** (1.5 * STALL_BAND)).verdict == "converges"
     assert fit_rate(H, H ** (0.5 * STALL_BAND)).verdict == "stalls"
+
+
+ZERO_CROSSINGS = [
+    (np.abs(0.001 - 2.0 ** -np.arange(3, 11)), 2.0 ** -np.arange(3, 11)),
+    (np.abs(halving(8) - 1e-6 / halving(8)), halving(8)),
+    (np.abs(halving(6) ** 1.5 - 1e-4), halving(6)),
+]
+
+
+@pytest.mark.parametrize("position", range(len(ZERO_CROSSINGS)))
+def test_values_that_pass_through_zero_do_not_converge(position: int) -> None:
+    """Orders that shoot up once are no decay faster than algebraic."""
+    values, h = ZERO_CROSSINGS[position]
+    rate = fit_rate(h, values)
+    assert rate.verdict != "converges" or abs(rate.order) < 1.2, (rate, rate.pairwise)
+    assert not np.isinf(rate.order)
+
+
+@pytest.mark.parametrize("share", [0.6, 0.7, 0.82])
+@pytest.mark.parametrize("levels", [5, 6, 8])
+def test_a_limit_that_rules_the_finest_value_is_no_convergence(share: float, levels: int) -> None:
+    h = halving(levels)
+    values = h + share / (1 - share) * h[-1]
+    assert fit_rate(h, values).verdict in ("undecided", "stalls")
+    assert fit_rate(h, h**0.4).verdict == "converges"  # negative control: a slow power law

@@ -148,7 +148,9 @@ def test_notes_name_what_matters() -> None:
     corners = Problem("stencil", "plane-wave:3", restriction="bilinear_corners", dim=1)
     assert any("no power law" in note for note in sweep(corners, HIERARCHY).notes)
     plain = Problem("stencil", "plane-wave:3", dim=1)
-    assert sweep(plain, HIERARCHY).notes == ()
+    assert sweep(plain, HIERARCHY).notes == (
+        "nothing is random: one path serves, and the variance is zero",
+    )
 
 
 @pytest.mark.parametrize(
@@ -198,5 +200,8 @@ def test_levels_that_cannot_work_are_refused() -> None:
         sweep(Problem("stencil", "photograph"), MeshHierarchy.powers_of_two(2, 6, 10))
     with pytest.raises(InputError, match=r"2\*modes < n on the coarsest mesh"):
         sweep(Problem("spectral:4", dim=1), MeshHierarchy.powers_of_two(1, 3, 7))
+    with pytest.raises(InputError, match="`levels` must end at 8192 cells an axis"):
+        corners = Problem("stencil", restriction="bilinear_corners", dim=1)
+        sweep(corners, MeshHierarchy.powers_of_two(1, 10, 14))
     with pytest.raises(InputError, match="problem and hierarchy must agree"):
         sweep(Problem("stencil", dim=2), HIERARCHY)

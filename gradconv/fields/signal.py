@@ -238,10 +238,10 @@ class Cartoon(Signal):
             depth, value = rng.uniform(0.05, 0.3), rng.uniform(0.3, 1.0)
             offset = [(x - c + 0.5) % 1.0 - 0.5 for x, c in zip(points, centre, strict=True)]
             distance = np.sqrt(sum(o * o for o in offset))
-            edge = radius * np.ones(mesh.shape)
+            edge = np.full(mesh.shape, radius)
             if mesh.dim > 1:
                 angle = np.arctan2(offset[1], offset[0])
-                edge = radius * (1 + depth * np.cos(bumps * angle + turn)) * edge / radius
+                edge = edge * (1 + depth * np.cos(bumps * angle + turn))
             tints = value * (1 - 0.15 * np.arange(channels))
             inside = distance < edge
             for c in range(channels):

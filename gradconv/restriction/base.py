@@ -176,6 +176,9 @@ class Restriction(Choice):
             x = self.restrict_axis(x, axis, factor, boundary, backend)
         return x
 
+    def check_size(self, n: int) -> None:  # noqa: B027 (most restrictions have no limit)
+        """Raise an `InputError` if the restriction cannot work on n cells an axis."""
+
     def check_boundary(self, boundary: str) -> None:
         """Raise an `InputError` if the restriction cannot be used with `boundary`."""
         if boundary not in self.boundaries:

@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from gradconv.backend import Array, Backend
+from gradconv.errors import InputError
 from gradconv.restriction.base import RESTRICTIONS, LocalRestriction, Restriction
 
 
@@ -30,7 +31,10 @@ class Bilinear(LocalRestriction):
         return (factor // 2 - 1, factor // 2), (0.5, 0.5)
 
 
-@lru_cache(maxsize=64)
+LARGEST_DENSE = 8192  # cells an axis: a map then takes a quarter of a gibibyte
+
+
+@lru_cache(maxsize=4)
 def _corner_matrix(n: int, factor: int) -> np.ndarray:
     coarse = n // factor
     position = np.arange(coarse) * ((n - 1) / (coarse - 1) if coarse > 1 else 0.0)
@@ -54,6 +58,14 @@ class BilinearCorners(Restriction):
 
     grid: ClassVar[str] = "cell"
     nested: ClassVar[bool] = False
+
+    def check_size(self, n: int) -> None:
+        """Refuse meshes whose dense maps would not fit in memory."""
+        if n > LARGEST_DENSE:
+            raise InputError(
+                f"`levels` must end at {LARGEST_DENSE} cells an axis or below for restriction "
+                f"{self.name}, whose maps are dense; got n={n}"
+            )
 
     def matrix(self, n: int, factor: int = 2) -> np.ndarray:
         """Dense map of one axis, shape ``(n/factor, n)``."""
