@@ -200,8 +200,8 @@ def test_levels_that_cannot_work_are_refused() -> None:
         sweep(Problem("stencil", "photograph"), MeshHierarchy.powers_of_two(2, 6, 10))
     with pytest.raises(InputError, match=r"2\*modes < n on the coarsest mesh"):
         sweep(Problem("spectral:4", dim=1), MeshHierarchy.powers_of_two(1, 3, 7))
+    corners = Problem("stencil", restriction="bilinear_corners", dim=1)
     with pytest.raises(InputError, match="`levels` must end at 8192 cells an axis"):
-        corners = Problem("stencil", restriction="bilinear_corners", dim=1)
         sweep(corners, MeshHierarchy.powers_of_two(1, 10, 14))
     with pytest.raises(InputError, match="problem and hierarchy must agree"):
         sweep(Problem("stencil", dim=2), HIERARCHY)

@@ -176,7 +176,7 @@ class Restriction(Choice):
             x = self.restrict_axis(x, axis, factor, boundary, backend)
         return x
 
-    def check_size(self, n: int) -> None:  # noqa: B027 (most restrictions have no limit)
+    def check_size(self, n: int) -> None:
         """Raise an `InputError` if the restriction cannot work on n cells an axis."""
 
     def check_boundary(self, boundary: str) -> None:
