@@ -61,8 +61,12 @@ def gap_figure(records: Sequence[Record], title: str = "") -> Figure:
     kernels = list(dict.fromkeys(r["kernel"] for r in records))
     columns = min(len(panels), 3)
     lines = -(-len(panels) // columns)
+    width, height = 4.0 * columns + 0.6, (3.4 + 0.2 * len(kernels)) * lines + 0.7
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(3.6 * columns + 0.8, 3.5 * lines + 0.7), layout="constrained")
+        figure = Figure(
+            figsize=(width, height),
+            layout="constrained",
+        )
         axes = figure.subplots(lines, columns, squeeze=False, sharex="all", sharey="all")
         for axis in axes.flat[len(panels) :]:
             axis.set_visible(False)
@@ -71,13 +75,12 @@ def gap_figure(records: Sequence[Record], title: str = "") -> Figure:
             _draw_panel(axis, panels[key], kernels, limits)
             axis.set_title(_panel_title(names, key))
         for axis in axes[:, 0]:
-            axis.set_ylabel("gap between neighbouring levels  |g(h) − g(2h)|")
-        for position, axis in enumerate(axes.flat[: len(panels)]):
-            if position + columns >= len(panels):
-                axis.set_xlabel("mesh size h (box = 1), finer to the right")
-                axis.tick_params(labelbottom=True)
+            axis.set_ylabel("gap of neighbouring levels |g(h) − g(2h)|")
+        for axis in axes.flat[: len(panels)]:
+            axis.tick_params(labelbottom=True)
+            axis.set_xlabel("mesh size h (box = 1), finer to the right")
         figure.suptitle(title, fontsize=10.5, fontweight="bold")
-        _legend(figure, records)
+        _legend(figure)
     return figure
 
 
@@ -125,7 +128,9 @@ def _draw_panel(
     axis.set_ylim(*limits)
     h = np.array(max((r["h"] for r in records if r["quantity"] == "mean_gap"), key=len))
     axis.set_xlim(h[0] * 1.3, h[-1] / 1.3)  # h falls to the right: refinement reads forwards
-    axis.set_xticks(h, [f"1/{round(1 / v)}" for v in h])
+    every = -(-len(h) // 6)  # labels that do not touch
+    names = [f"1/{round(1 / v)}" for v in h]
+    axis.set_xticks(h, [n if (len(h) - 1 - i) % every == 0 else "" for i, n in enumerate(names)])
     axis.minorticks_off()
     axis.grid(True, which="major", color="0.9", linewidth=0.6)
     for record in records:
@@ -169,47 +174,35 @@ def _draw_series(axis: Axes, record: Record, position: int) -> None:
 
 
 def _label_verdicts(axis: Axes, records: Sequence[Record], kernels: Sequence[str]) -> None:
-    """State the mean gap's order and verdict of each kernel at the top of its panel."""
-    line = 0
+    """State the mean gap's verdict and order of each kernel under its panel."""
+    from matplotlib.lines import Line2D
+
+    handles = []
     for record in records:
         if record["quantity"] != "mean_gap":
             continue
         position = kernels.index(record["kernel"])
-        order = record["order"]
-        text = f"{record['kernel']}: {record['verdict']}"
-        if order is not None:
+        numbers = ""
+        if record["order"] is not None:
             low, high = record["order_interval"]
-            text += f", order {order:+.2f} [{low:+.2f}, {high:+.2f}]"
-        axis.text(
-            0.03,
-            0.03 + 0.062 * line,
-            text.replace("-", "−"),
-            transform=axis.transAxes,
-            fontsize=8.0,
-            color=COLOURS[position % len(COLOURS)],
-            fontweight="bold",
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0},
-            zorder=5,
-        )
-        line += 1
+            numbers = f", order {record['order']:+.2f} [{low:+.2f}, {high:+.2f}]".replace("-", "−")
+        colour, marker = COLOURS[position % len(COLOURS)], MARKERS[position % len(MARKERS)]
+        label = f"{record['kernel']}: {record['verdict']}{numbers}"
+        handles.append(Line2D([], [], color=colour, marker=marker, linestyle="none", label=label))
+    axis.legend(
+        handles=handles,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.2),
+        frameon=False,
+        labelcolor="linecolor",
+        handletextpad=0.3,
+    )
 
 
-def _legend(figure: Figure, records: Sequence[Record]) -> None:
+def _legend(figure: Figure) -> None:
     from matplotlib.lines import Line2D
 
-    kernels = list(dict.fromkeys(r["kernel"] for r in records))
     handles = [
-        Line2D(
-            [],
-            [],
-            color=COLOURS[i % len(COLOURS)],
-            marker=MARKERS[i % len(MARKERS)],
-            linestyle="none",
-            label=kernel,
-        )
-        for i, kernel in enumerate(kernels)
-    ]
-    handles += [
         Line2D([], [], color="0.3", marker="o", linestyle="-", label="mean gap, fit"),
         Line2D(
             [],

@@ -75,13 +75,19 @@ def _oscillates(run: LevelRun, order: float) -> bool:
 
 
 def _drifts(run: LevelRun, start: int, order: float) -> bool:
-    """Whether pairwise orders move on ever faster: towards a flip, or past a zero of the values."""
+    """Whether pairwise orders move on ever faster: towards a flip, or past a zero of the values.
+
+    Orders of a divergence that grow steeper are left alone: it is a divergence all the same, and
+    in the coarsening setting the gaps next to the data's own mesh look so.
+    """
     swings = np.diff(run.differences, axis=0)
     if len(swings) < 2:
         return False
     previous, last = (swings @ run.y)[-2:]
     limit = max(2 * SETTLED * max(1.0, abs(order)), run.critical * run.noise(swings[-1]))
-    return bool(previous * last > -_ROUNDING and abs(last) > max(limit, 1.1 * abs(previous)))
+    steeper_divergence = order < 0 and last < 0
+    accelerates = previous * last > -_ROUNDING and abs(last) > max(limit, 1.1 * abs(previous))
+    return bool(accelerates and not steeper_divergence)
 
 
 def _levels_off(run: LevelRun, fit: WindowFit) -> bool:

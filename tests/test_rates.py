@@ -252,6 +252,8 @@ def test_inverse_values_flip_the_sign(pairwise: list[float]) -> None:
     h = halving(len(values))
     rate, inverse = fit_rate(h, values), fit_rate(h, 1 / values)
     assert inverse.order == pytest.approx(-rate.order, abs=1e-6)
+    if "ever faster" in rate.reason + inverse.reason:
+        return  # a zero of the values may explain rising orders, but nothing steeper divergence
     flipped = {"converges": "diverges", "diverges": "converges"}
     assert inverse.verdict == flipped.get(rate.verdict, rate.verdict)
 
