@@ -529,7 +529,7 @@ def mutated(draw: st.DrawFn, texts: tuple[str, ...]) -> str:
     return text
 
 
-def accept_or_name(make: Callable[[], object], named: set[str] | None = None) -> bool:
+def assert_accepted_or_named(make: Callable[[], object], named: set[str] | None = None) -> bool:
     """Whether a call is accepted; if not, its error must be an `InputError` of one line."""
     try:
         make()
@@ -555,7 +555,7 @@ def test_mutated_texts(data: st.DataObject) -> None:
     text = data.draw(mutated(SPECS[name]))
     dim = data.draw(st.sampled_from((1, 2)))
     value = text if name in ("levels", "dtype") else (text,)
-    accept_or_name(lambda: config(**{"dim": (dim,), name: value}).problems())
+    assert_accepted_or_named(lambda: config(**{"dim": (dim,), name: value}).problems())
 
 
 @many
@@ -594,7 +594,7 @@ def test_mutated_parameters(name: str, data: st.DataObject) -> None:
     def make() -> None:
         config(kernel=(kernel,), **{name: parse_parameter(name, text)}).problems()
 
-    accept_or_name(make, {name})
+    assert_accepted_or_named(make, {name})
 
 
 VALUES = st.one_of(
@@ -616,7 +616,7 @@ def test_values_of_any_type(name: str, value: Any) -> None:
     kernel = ("stencil",) if name == "weights" else ("mfc",)
     choices = {"kernel": kernel, name: value}
     # what no memory holds is refused by name of the memory
-    accept_or_name(lambda: config(**choices).problems(), {name, "memory", "levels"})
+    assert_accepted_or_named(lambda: config(**choices).problems(), {name, "memory", "levels"})
 
 
 @many
@@ -629,13 +629,15 @@ def test_bad_values_in_python(name: str, value: Any) -> None:
     problem, levels = Problem("stencil", dim=1), MeshHierarchy.powers_of_two(1, 2, 5)
     if name in ("replicates", "threads") and isinstance(value, int):
         value = min(value, 50)
-    accept_or_name(lambda: sweep(problem, levels, **{**good, name: value}), {name, "memory"})
+    assert_accepted_or_named(
+        lambda: sweep(problem, levels, **{**good, name: value}), {name, "memory"}
+    )
 
 
 @many
 @given(st.sampled_from(("kernel", "signal", "target", "noise", "restriction", "dim")), VALUES)
 def test_bad_choices_in_python(name: str, value: Any) -> None:
-    accept_or_name(lambda: Problem(**{"dim": 1, name: value}))
+    assert_accepted_or_named(lambda: Problem(**{"dim": 1, name: value}))
 
 
 def damaged(content: bytes) -> st.SearchStrategy[bytes]:
@@ -688,7 +690,9 @@ def test_damaged_images(suffix: str, data: st.DataObject, numbered: Iterator[Pat
     path = next(numbered).with_suffix(f".{suffix}")
     path.write_bytes(data.draw(damaged(FILES[suffix])))
     choices = {"signal": (f"image:{path}",), "dim": (2,), "levels": "2:5"}
-    accept_or_name(lambda: config(**choices).problems(), {"signal", "dim", "levels", "channels"})
+    assert_accepted_or_named(
+        lambda: config(**choices).problems(), {"signal", "dim", "levels", "channels"}
+    )
 
 
 TOML_LINES = (
@@ -711,7 +715,7 @@ def test_mutated_configuration_files(
         text = text[:i] + data.draw(st.sampled_from(TOML_PARTS)) + text[j:]
     path = next(numbered).with_suffix(".toml")
     path.write_text(text)
-    accept_or_name(lambda: SweepConfig(**SweepConfig.from_toml(path)).problems())
+    assert_accepted_or_named(lambda: SweepConfig(**SweepConfig.from_toml(path)).problems())
 
 
 @many
@@ -722,7 +726,7 @@ def test_random_configuration_files(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run.toml"
         path.write_bytes(content)
-        accept_or_name(lambda: SweepConfig.from_toml(path), {"config"})
+        assert_accepted_or_named(lambda: SweepConfig.from_toml(path), {"config"})
 
 
 def test_generated_input_is_neither_all_bad_nor_all_good() -> None:
@@ -732,7 +736,7 @@ def test_generated_input_is_neither_all_bad_nor_all_good() -> None:
     @settings(many, max_examples=200, database=None)
     @given(mutated(SPECS["noise"]))
     def count(text: str) -> None:
-        seen[accept_or_name(lambda: config(noise=(text,)).problems())] += 1
+        seen[assert_accepted_or_named(lambda: config(noise=(text,)).problems())] += 1
 
     count()
     assert min(seen.values()) > 10
