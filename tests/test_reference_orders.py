@@ -53,9 +53,9 @@ def test_exact_mean_gap(row: tuple[object, ...], dim: int) -> None:
     rate = run(*choices, dim, levels=levels).rate("mean_gap")  # type: ignore[arg-type]
     low, high = rate.interval
     assert low <= expected <= high, (rate.order, rate.interval, rate.pairwise)
-    # within 2 % on the asymptotic window: the finest pair, and the fit where it has settled
-    assert rate.pairwise[-1] == pytest.approx(expected, rel=0.025)
-    assert rate.order == pytest.approx(expected, rel=0.03)
+    # the finest pair is asymptotic; in 3-D, up to 128 cells an axis, the fit is not yet everywhere
+    assert rate.pairwise[-1] == pytest.approx(expected, rel=0.015)
+    assert rate.order == pytest.approx(expected, rel=0.03 if dim == 3 else 0.01)
     assert rate.verdict == ("converges" if expected > 0 else "diverges")
 
 
