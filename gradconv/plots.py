@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradconv.problem import CHOICES
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -16,17 +18,7 @@ Record = dict[str, Any]
 # Okabe-Ito colours: told apart by colour-blind readers; markers tell them apart in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-PANEL_CHOICES = (
-    "signal",
-    "target",
-    "noise",
-    "setting",
-    "restriction",
-    "dim",
-    "boundary",
-    "route",
-    "channels",
-)
+PANEL_CHOICES = tuple(name for name in CHOICES if name != "kernel")
 LARGEST = 24  # panels; beyond this nobody reads them
 STYLE: Any = {
     "font.size": 9.0,

@@ -16,6 +16,19 @@ from gradconv.registry import Registry
 from gradconv.restriction import BOUNDARIES, RESTRICTIONS, ROUTES
 
 SETTINGS = ("refinement", "coarsening")
+# What tells one problem from another: the keys of `Problem.describe`, in the order of tables.
+CHOICES = (
+    "kernel",
+    "signal",
+    "target",
+    "noise",
+    "setting",
+    "restriction",
+    "dim",
+    "boundary",
+    "route",
+    "channels",
+)
 
 
 @dataclass(frozen=True)
@@ -179,13 +192,5 @@ class Problem:
 
     def describe(self) -> dict[str, str | int]:
         """Return the choices, as they were given, under the keys of the data contract."""
-        return {
-            "kernel": self._labels.get("kernel", type(self.kernel).__name__),
-            **{k: self._labels[k] for k in ("signal", "target", "noise")},
-            "setting": self.setting,
-            "restriction": self._labels["restriction"],
-            "dim": self.dim,
-            "boundary": self.boundary,
-            "channels": self.channels,
-            "route": self.route,
-        }
+        words = {"kernel": type(self.kernel).__name__, **self._labels}
+        return {name: words.get(name, getattr(self, name)) for name in CHOICES}

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from gradconv.problem import CHOICES
 from gradconv.statistics import QUANTITIES
 
 if TYPE_CHECKING:
@@ -15,18 +16,6 @@ if TYPE_CHECKING:
 
 SCHEMA = "gradconv.sweep/1"
 Record = dict[str, Any]
-CHOICES = (
-    "kernel",
-    "signal",
-    "target",
-    "noise",
-    "setting",
-    "restriction",
-    "dim",
-    "boundary",
-    "route",
-    "channels",
-)
 
 
 def records(sweep: Sweep) -> list[Record]:

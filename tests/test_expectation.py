@@ -87,6 +87,7 @@ def brute_force(problem: Problem, hierarchy: MeshHierarchy) -> np.ndarray:
         ("sobolev:1", "shift:0.1", "power:1:0.3"),
         ("cartoon", "derivative:0", "matern:0.7:0.1"),
         ("cartoon", "identity", "salt-and-pepper:0.3"),
+        ("sobolev:1", "shift:0.1", "salt-and-pepper:0.3"),
     ],
 )
 def test_against_every_direction(

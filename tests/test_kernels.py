@@ -143,6 +143,20 @@ def test_modes_beyond_the_cutoff_are_negligible(spec: str, dim: int) -> None:
     assert np.abs(whole.pullback(inside) * kernel.scale).max() > 1e-3  # negative control
 
 
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_mesh_free_symbol_is_the_quadratic_form(dim: int) -> None:
+    """c exp(−kᵀAk + i b·k) written out mode by mode, with the full matrix A."""
+    kernel = build("mfc", dim)
+    assert isinstance(kernel, MeshFree)
+    a, c, b = kernel.diffusion[0, 0], kernel.theta[0, 0, 0], kernel.theta[0, 0, -dim:]
+    assert dim == 1 or np.all(a[~np.eye(dim, dtype=bool)] != 0)
+    grid = FourierGrid(Mesh(dim, 12), cutoff=5)
+    symbol = kernel.symbol(grid)[0, 0]
+    for index in np.ndindex(*grid.shape):
+        k = np.array([f[i] for f, i in zip(grid.frequencies, index, strict=True)])
+        assert symbol[index] == pytest.approx(c * np.exp(-k @ a @ k + 1j * b @ k), rel=1e-12)
+
+
 def test_mesh_free_kernels_form_a_semigroup() -> None:
     """exp(L) applied twice is exp(2L): symbols multiply where A and b double."""
     grid = FourierGrid(Mesh(2, 32))
