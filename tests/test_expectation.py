@@ -54,7 +54,8 @@ def brute_force(problem: Problem, hierarchy: MeshHierarchy) -> np.ndarray:
             x = problem.noise.gain * down(fields)
             y = down(source.target_of(fields, signal_mesh))
             total = total + engine_gradient(problem, mesh, x, y).sum(0)
-            square = float(np.sum(problem.signal.spectrum(signal_mesh)))
+            seen_by_noise = down(fields) if refining else fields
+            square = float(np.mean(np.sum(seen_by_noise**2, axis=0)))
             constant = np.full((1, 1, *mesh.shape), problem.noise.offset)
             total = total + engine_gradient(problem, mesh, constant, 0 * constant)[0]
         else:
