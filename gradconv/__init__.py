@@ -17,9 +17,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gradconv.errors import InputError, StorageError
+    from gradconv.errors import InputError, LawError, StorageError
     from gradconv.fields import NOISES, SIGNALS, TARGETS, Multiplier
     from gradconv.kernels import KERNELS, Kernel, KernelOptions
+    from gradconv.laws import Law, derive
     from gradconv.mesh import Mesh, MeshHierarchy
     from gradconv.problem import Problem
     from gradconv.rates import Rate, fit_rate
@@ -35,6 +36,8 @@ _HOMES = {
     "KERNELS": "kernels",
     "Kernel": "kernels",
     "KernelOptions": "kernels",
+    "Law": "laws",
+    "LawError": "errors",
     "Mesh": "mesh",
     "MeshHierarchy": "mesh",
     "Multiplier": "fields",
@@ -45,6 +48,7 @@ _HOMES = {
     "SIGNALS": "fields",
     "Sweep": "sweeps",
     "TARGETS": "fields",
+    "derive": "laws",
     "fit_rate": "rates",
     "sweep": "sweeps",
 }
@@ -58,6 +62,8 @@ __all__ = [
     "InputError",
     "Kernel",
     "KernelOptions",
+    "Law",
+    "LawError",
     "Mesh",
     "MeshHierarchy",
     "Multiplier",
@@ -65,6 +71,7 @@ __all__ = [
     "Rate",
     "StorageError",
     "Sweep",
+    "derive",
     "fit_rate",
     "sweep",
 ]

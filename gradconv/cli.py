@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gradconv import __version__
+from gradconv.claims.command import claims_command
 
 if TYPE_CHECKING:
     from gradconv.config import SweepConfig
@@ -121,6 +122,45 @@ def sweep_command(
     _run(settings, output, as_json, "Gap of the parameter gradient between neighbouring levels")
 
 
+@app.command("derive")
+@_choice_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--latex", "as_latex", is_flag=True, help="Print the laws in LaTeX.")
+@click.option("--steps", is_flag=True, help="Say how each law was found.")
+def derive_command(as_json: bool, as_latex: bool, steps: bool, **flags: str | None) -> None:
+    """Derive order and constant of the gradient's gap instead of measuring them.
+
+    The choices are those of `gradconv sweep`; the finest of the levels is the mesh of the data.
+    """
+    from gradconv.laws import derive
+    from gradconv.laws.present import SCHEMA, records, table
+
+    config = _settings(None, {k: v for k, v in flags.items() if v is not None})
+    found = []
+    for problem, hierarchy in config.problems():
+        found += records(derive(problem), float(hierarchy.h[-1]))
+    if as_json:
+        import json
+
+        click.echo(json.dumps({"schema": SCHEMA, "laws": found}, allow_nan=False))
+        return
+    if as_latex:
+        for r in found:
+            if r["latex"] is not None:
+                click.echo(f"% {r['kernel']}, {r['noise']}, {r['restriction']}, {r['quantity']}")
+                click.echo(r["latex"])
+        return
+    from rich.console import Console
+
+    console = Console(soft_wrap=False, highlight=False)
+    if not console.is_terminal:
+        console.width = 160
+    console.print(table(found))
+    for r in found:
+        for step in r["steps"] if steps else ():
+            console.print(f"{r['kernel']}, {r['quantity']}: {step}", style="dim", markup=False)
+
+
 @app.command()
 @output_option
 def demo(output: Path | None) -> None:
@@ -139,6 +179,9 @@ def demo(output: Path | None) -> None:
             f"Coarse levels by {r['restriction']}: {names[r['kernel']]} gradient gap "
             f"{verdict}{order}."
         )
+
+
+app.add_command(claims_command)
 
 
 def _settings(path: Path | None, flags: dict[str, str]) -> SweepConfig:

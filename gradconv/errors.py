@@ -44,3 +44,7 @@ def unknown_name(argument: str, got: object, known: Iterable[str]) -> InputError
     near = get_close_matches(shortened(got).strip("'"), names, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return InputError(f"`{argument}` must be one of {', '.join(names)}; got {shortened(got)}{hint}")
+
+
+class LawError(InputError):
+    """No law can be derived: the message names the assumption that fails."""

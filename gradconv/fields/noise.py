@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from gradconv.fields.streams import (
 )
 from gradconv.mesh import FourierGrid, Mesh
 from gradconv.registry import Choice, Registry
+
+if TYPE_CHECKING:
+    import sympy
 
 NOISES: Registry[Noise] = Registry("noise")
 
@@ -67,6 +70,15 @@ class Noise(Choice):
             Means over the box of u and u² (read by noise that depends on the signal).
         """
 
+    def formula(
+        self, square: sympy.Symbol, h: sympy.Symbol, dim: sympy.Expr
+    ) -> tuple[sympy.Expr, dict[sympy.Symbol, float]] | None:
+        """Give S in sympy at |j|² = `square` on a mesh of size `h`, and the values of its symbols.
+
+        None if the noise has no spectral density of its own.
+        """
+        return None
+
     @abstractmethod
     def apply(self, signal: np.ndarray, mesh: Mesh, path: SamplePath, coupled: bool) -> np.ndarray:
         """Noisy version of `signal`, shape ``(channels, *mesh.shape)``.
@@ -96,6 +108,14 @@ class NoNoise(Noise):
         """Return zero."""
         return 0.0
 
+    def formula(
+        self, square: sympy.Symbol, h: sympy.Symbol, dim: sympy.Expr
+    ) -> tuple[sympy.Expr, dict[sympy.Symbol, float]]:
+        """Zero."""
+        import sympy
+
+        return sympy.Integer(0), {}
+
     def apply(self, signal: np.ndarray, mesh: Mesh, path: SamplePath, coupled: bool) -> np.ndarray:
         """Return the signal."""
         return signal
@@ -121,6 +141,15 @@ class Pixel(Noise):
     def power(self, mesh: Mesh, mean: float, square: float) -> float:
         """Return σ² h^d."""
         return self.sigma**2 * mesh.h**mesh.dim
+
+    def formula(
+        self, square: sympy.Symbol, h: sympy.Symbol, dim: sympy.Expr
+    ) -> tuple[sympy.Expr, dict[sympy.Symbol, float]]:
+        """σ² h^d."""
+        import sympy
+
+        sigma = sympy.Symbol("sigma", positive=True)
+        return sigma**2 * h**dim, {sigma: self.sigma}
 
     def apply(self, signal: np.ndarray, mesh: Mesh, path: SamplePath, coupled: bool) -> np.ndarray:
         """Add the noise."""
@@ -154,6 +183,15 @@ class White(Noise):
     def power(self, mesh: Mesh, mean: float, square: float) -> float:
         """Return σ²."""
         return self.sigma**2
+
+    def formula(
+        self, square: sympy.Symbol, h: sympy.Symbol, dim: sympy.Expr
+    ) -> tuple[sympy.Expr, dict[sympy.Symbol, float]]:
+        """σ²."""
+        import sympy
+
+        sigma = sympy.Symbol("sigma", positive=True)
+        return sigma**2, {sigma: self.sigma}
 
     def apply(self, signal: np.ndarray, mesh: Mesh, path: SamplePath, coupled: bool) -> np.ndarray:
         """Add the noise."""
@@ -231,6 +269,15 @@ class PowerLaw(SpectralNoise):
         values[square == 0] = 0.0
         return values
 
+    def formula(
+        self, square: sympy.Symbol, h: sympy.Symbol, dim: sympy.Expr
+    ) -> tuple[sympy.Expr, dict[sympy.Symbol, float]]:
+        """s² |j|^{−α}."""
+        import sympy
+
+        scale, alpha = sympy.Symbol("s", positive=True), sympy.Symbol("alpha", real=True)
+        return scale**2 * square ** (-alpha / 2), {scale: self.scale, alpha: self.alpha}
+
 
 @NOISES.register("matern")
 @dataclass(frozen=True)
@@ -278,3 +325,16 @@ class Matern(SpectralNoise):
             + nu * np.log(scale)
         )
         return self.sigma**2 * np.exp(log_constant - (nu + 0.5 * d) * np.log(scale + square))
+
+    def formula(
+        self, square: sympy.Symbol, h: sympy.Symbol, dim: sympy.Expr
+    ) -> tuple[sympy.Expr, dict[sympy.Symbol, float]]:
+        """σ² 2^d π^{d/2} Γ(ν + d/2)/Γ(ν) κ^{2ν} (κ² + 4π²|j|²)^{−ν−d/2}, κ² = 2ν/ℓ²."""
+        import sympy
+
+        sigma, nu, length = sympy.symbols("sigma nu ell", positive=True)
+        kappa = 2 * nu / length**2
+        constant = 2**dim * sympy.pi ** (dim / 2) * sympy.gamma(nu + dim / 2) / sympy.gamma(nu)
+        power = -(nu + dim / 2)
+        density = sigma**2 * constant * kappa**nu * (kappa + 4 * sympy.pi**2 * square) ** power
+        return density, {sigma: self.sigma, nu: self.nu, length: self.length}

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import numpy as np
 
 from gradconv.fields.noise import NOISES, Noise
 from gradconv.fields.streams import SamplePath, pixel_field
 from gradconv.mesh import Mesh
+
+if TYPE_CHECKING:
+    import sympy
 
 Values = TypeVar("Values", float, np.ndarray)
 
@@ -30,6 +33,11 @@ class PixelLaw(Noise):
 
         At the means of u and u² it is the mean variance.
         """
+
+    @property
+    def excess(self) -> float | None:
+        """Fourth cumulant of a pixel, where it does not depend on the signal; else None."""
+        return None
 
     @abstractmethod
     def transform(self, signal: np.ndarray, uniform: np.ndarray) -> np.ndarray:
@@ -68,6 +76,20 @@ class Uniform(PixelLaw):
     def variance(self, mean: Values, square: Values) -> Values:
         """Return σ²."""
         return self.sigma**2 + 0.0 * mean
+
+    @property
+    def excess(self) -> float:
+        """−6/5 σ⁴."""
+        return -1.2 * self.sigma**4
+
+    def formula(
+        self, square: sympy.Symbol, h: sympy.Symbol, dim: sympy.Expr
+    ) -> tuple[sympy.Expr, dict[sympy.Symbol, float]]:
+        """σ² h^d."""
+        import sympy
+
+        sigma = sympy.Symbol("sigma", positive=True)
+        return sigma**2 * h**dim, {sigma: self.sigma}
 
     def transform(self, signal: np.ndarray, uniform: np.ndarray) -> np.ndarray:
         """Add the centred uniform number."""

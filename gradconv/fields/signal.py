@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from gradconv.errors import InputError
 from gradconv.fields.streams import SamplePath, hermitian_modes, mesh_spectrum
 from gradconv.mesh import Mesh
 from gradconv.registry import Choice, Registry
+
+if TYPE_CHECKING:
+    import sympy
 
 SIGNALS: Registry[Signal] = Registry("signal")
 
@@ -41,6 +44,10 @@ class Signal(Choice):
 
     def check(self, mesh: Mesh, channels: int) -> None:
         """Raise an `InputError` if the signal cannot be put on `mesh`."""
+
+    def finite_modes(self, dim: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Give all modes j, shape ``(modes, dim)``, and their power, if they are finitely many."""
+        return None
 
     def fingerprint(self) -> str | None:
         """Digest of what the signal reads from files; None if it reads none."""
@@ -71,6 +78,12 @@ class RandomField(Signal):
     @abstractmethod
     def power(self, square: np.ndarray) -> np.ndarray:
         """E|û_j|² at |j|² = `square`; the dimension is the number of axes of `square`."""
+
+    def formula(
+        self, square: sympy.Symbol, dim: sympy.Expr
+    ) -> tuple[sympy.Expr, dict[sympy.Symbol, float]] | None:
+        """Give E|û_j|² in sympy at |j|² = `square`, and the values of its symbols; None if none."""
+        return None
 
     def cutoff(self, mesh: Mesh) -> int:
         """Largest |j|_∞ on the mesh."""
@@ -140,6 +153,14 @@ class BandLimited(RandomField):
         inside = (square > 0) & (square <= self.modes**2)
         return inside / _band_count(self.modes, np.ndim(square))
 
+    def finite_modes(self, dim: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the modes of the band."""
+        j = np.arange(-self.modes, self.modes + 1)
+        axes = np.stack(np.meshgrid(*[j] * dim, indexing="ij"), axis=-1).reshape(-1, dim)
+        square = np.sum(axes * axes, axis=1)
+        inside = (square > 0) & (square <= self.modes**2)
+        return axes[inside], np.full(int(inside.sum()), 1.0 / _band_count(self.modes, dim))
+
     def cutoff(self, mesh: Mesh) -> int:
         """Return the band, on every mesh that resolves it."""
         return min(self.modes, (mesh.n - 1) // 2)
@@ -172,6 +193,15 @@ class Sobolev(RandomField):
         """Return scale² (1 + |j|²)^{-(s + d/2)}."""
         return self.scale**2 * (1.0 + square) ** (-(self.s + 0.5 * np.ndim(square)))
 
+    def formula(
+        self, square: sympy.Symbol, dim: sympy.Expr
+    ) -> tuple[sympy.Expr, dict[sympy.Symbol, float]]:
+        """a² (1 + |j|²)^{−(s + d/2)}."""
+        import sympy
+
+        scale, s = sympy.symbols("a s_u", positive=True)
+        return scale**2 * (1 + square) ** (-(s + dim / 2)), {scale: self.scale, s: self.s}
+
 
 @SIGNALS.register("plane-wave")
 @dataclass(frozen=True)
@@ -196,6 +226,11 @@ class PlaneWave(Signal):
                 f"`signal` plane-wave needs 2*modes < n on the coarsest mesh; "
                 f"got modes={self.modes} and n={mesh.n}"
             )
+
+    def finite_modes(self, dim: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return ±j, each with half of the wave's power."""
+        j = np.array([[self.modes - a for a in range(dim)]])
+        return np.concatenate([j, -j]), np.array([0.5, 0.5])
 
     def draw(self, mesh: Mesh, grid: str, channels: int, path: SamplePath) -> np.ndarray:
         """Evaluate the cosine; channel c is shifted in phase by c."""

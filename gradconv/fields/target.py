@@ -5,13 +5,16 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradconv.errors import InputError
 from gradconv.mesh import FourierGrid, Mesh
 from gradconv.registry import Choice, Registry
+
+if TYPE_CHECKING:
+    import sympy
 
 TARGETS: Registry[Target] = Registry("target")
 
@@ -22,6 +25,10 @@ class Target(Choice):
     @abstractmethod
     def multiplier(self, *k: np.ndarray) -> np.ndarray:
         """Return m(k) on arrays that broadcast against each other, in radians per box."""
+
+    def formula(self, k: tuple[sympy.Symbol, ...]) -> tuple[sympy.Expr, ...] | None:
+        """Give m(k) in sympy as one factor an axis; None if it is no such product."""
+        return None
 
     def check(self, mesh: Mesh) -> None:
         """Raise an `InputError` if the target cannot be computed on `mesh`."""
@@ -44,6 +51,12 @@ class Identity(Target):
         """Return one."""
         return np.ones(())
 
+    def formula(self, k: tuple[sympy.Symbol, ...]) -> tuple[sympy.Expr, ...]:
+        """Ones."""
+        import sympy
+
+        return (sympy.Integer(1),) * len(k)
+
 
 @TARGETS.register("blur")
 @dataclass(frozen=True)
@@ -65,6 +78,12 @@ class Blur(Target):
     def multiplier(self, *k: np.ndarray) -> np.ndarray:
         """Return the Gaussian."""
         return np.exp(-0.5 * self.width**2 * sum(a * a for a in k))
+
+    def formula(self, k: tuple[sympy.Symbol, ...]) -> tuple[sympy.Expr, ...]:
+        """Gaussians."""
+        import sympy
+
+        return tuple(sympy.exp(-(sympy.Float(self.width) ** 2) * a**2 / 2) for a in k)
 
 
 @TARGETS.register("unblur")
@@ -100,6 +119,12 @@ class Unblur(Target):
         """Return the inverse Gaussian."""
         return np.exp(0.5 * self.width**2 * sum(a * a for a in k))
 
+    def formula(self, k: tuple[sympy.Symbol, ...]) -> tuple[sympy.Expr, ...]:
+        """Inverse Gaussians."""
+        import sympy
+
+        return tuple(sympy.exp(sympy.Float(self.width) ** 2 * a**2 / 2) for a in k)
+
 
 @TARGETS.register("shift")
 @dataclass(frozen=True)
@@ -129,6 +154,13 @@ class Shift(Target):
         """Return the phase."""
         return np.exp(1j * self.distance * k[self.axis])
 
+    def formula(self, k: tuple[sympy.Symbol, ...]) -> tuple[sympy.Expr, ...]:
+        """Give the phase on its axis."""
+        import sympy
+
+        phase = sympy.exp(sympy.I * sympy.Float(self.distance) * k[self.axis])
+        return tuple(phase if axis == self.axis else sympy.Integer(1) for axis in range(len(k)))
+
 
 @TARGETS.register("derivative")
 @dataclass(frozen=True)
@@ -157,6 +189,13 @@ class Derivative(Target):
     def multiplier(self, *k: np.ndarray) -> np.ndarray:
         """Return i k times the length."""
         return 1j * self.length * k[self.axis]
+
+    def formula(self, k: tuple[sympy.Symbol, ...]) -> tuple[sympy.Expr, ...]:
+        """i k times the length on its axis."""
+        import sympy
+
+        slope = sympy.I * sympy.Float(self.length) * k[self.axis]
+        return tuple(slope if axis == self.axis else sympy.Integer(1) for axis in range(len(k)))
 
 
 @dataclass(frozen=True)

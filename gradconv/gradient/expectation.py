@@ -87,7 +87,7 @@ def _fluctuations(
     problem: Problem, hierarchy: MeshHierarchy, source: InputSource
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Covariance of the input and cross-covariance with the target, one spectrum a level."""
-    noise = _noise_spectra(problem, hierarchy, source)
+    noise = noise_spectra(problem, hierarchy, source)
     if not isinstance(problem.signal, RandomField):
         return noise, [np.zeros(mesh.shape) for mesh in hierarchy.meshes]
     powers, crosses = _signal_spectra(problem, hierarchy, problem.signal)
@@ -96,7 +96,7 @@ def _fluctuations(
     return covariances, [gain * c for c in crosses]
 
 
-def _noise_spectra(
+def noise_spectra(
     problem: Problem, hierarchy: MeshHierarchy, source: InputSource
 ) -> list[np.ndarray]:
     """Mean power of the noise of each channel on each level, ``(channels or 1, *mesh.shape)``."""

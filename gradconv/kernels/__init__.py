@@ -9,6 +9,13 @@ from gradconv.kernels import (  # noqa: F401  (importing a file registers its ke
     spectral,
     stencil,
 )
-from gradconv.kernels.base import KERNELS, Kernel, KernelFamily, KernelOptions, Operator
+from gradconv.kernels.base import (
+    KERNELS,
+    Kernel,
+    KernelFamily,
+    KernelFormula,
+    KernelOptions,
+    Operator,
+)
 
-__all__ = ["KERNELS", "Kernel", "KernelFamily", "KernelOptions", "Operator"]
+__all__ = ["KERNELS", "Kernel", "KernelFamily", "KernelFormula", "KernelOptions", "Operator"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from gradconv.backend import NUMPY, Array, Backend
 from gradconv.errors import InputError, shortened
 from gradconv.mesh import FourierGrid
 from gradconv.registry import LARGEST, Choice, Registry
+
+if TYPE_CHECKING:
+    import sympy
 
 KERNELS: Registry[KernelFamily] = Registry("kernel")
 
@@ -67,6 +70,37 @@ class KernelFamily(Choice):
     @abstractmethod
     def build(self, dim: int, channels: int, options: KernelOptions) -> Kernel:
         """Make the kernel with default or given parameters."""
+
+
+@dataclass(frozen=True)
+class KernelFormula:
+    """A kernel's symbol in symbols: what laws are derived from.
+
+    Either σ(k) = Σ_m θ_m slope(m; k, h) with one `slope` for every index m or one a parameter, or
+    a closed form `symbol` in the `parameters`, whose slopes are its derivatives.
+
+    Parameters
+    ----------
+    slopes : tuple of sympy.Expr
+        ∂σ/∂θ: one expression in the `index` symbols, or one a parameter.
+    index : tuple of sympy.Symbol
+        Index symbols of a single slope.
+    values : ndarray, optional
+        Their values, shape ``(p, len(index))``.
+    symbol : sympy.Expr, optional
+        σ where it is not linear in θ.
+    parameters : tuple of sympy.Symbol
+        The symbols of the p parameters in `symbol`.
+    constants : dict
+        Values of all other symbols.
+    """
+
+    slopes: tuple[sympy.Expr, ...]
+    index: tuple[sympy.Symbol, ...] = ()
+    values: np.ndarray | None = None
+    symbol: sympy.Expr | None = None
+    parameters: tuple[sympy.Symbol, ...] = ()
+    constants: dict[sympy.Symbol, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +154,10 @@ class Kernel(ABC):
         self, grid: FourierGrid, theta: Array | None = None, backend: Backend = NUMPY
     ) -> Array:
         """σ_h(k; θ), complex, shape ``(out, in, *grid.shape)``; differentiable by torch."""
+
+    def formula(self, k: tuple[sympy.Symbol, ...], h: sympy.Symbol) -> KernelFormula | None:
+        """Give the symbol in sympy, so that laws can be derived; None if there is none."""
+        return None
 
     @abstractmethod
     def operator(self, grid: FourierGrid, backend: Backend = NUMPY) -> Operator:

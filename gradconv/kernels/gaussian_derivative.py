@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,11 +12,15 @@ from gradconv.kernels.base import (
     NEGLIGIBLE,
     Kernel,
     KernelFamily,
+    KernelFormula,
     KernelOptions,
     channel_mixing,
 )
 from gradconv.kernels.scaled_stencil import multi_indices
 from gradconv.kernels.separable import SeparableKernel
+
+if TYPE_CHECKING:
+    import sympy
 
 
 @KERNELS.register("gaussian-derivative")
@@ -90,3 +95,15 @@ class GaussianDerivative(SeparableKernel):
         if self.width < h:
             return f"kernel width {self.width:.3g} is below the cell size {h:.3g}"
         return None
+
+    def formula(self, k: tuple[sympy.Symbol, ...], h: sympy.Symbol) -> KernelFormula:
+        """(i w k)^m exp(−w²|k|²/2), one slope a multi-index."""
+        import sympy
+
+        w = sympy.Symbol("w", positive=True)
+        gauss = sympy.exp(-(w**2) * sum(a * a for a in k) / 2)
+        slopes = [
+            gauss * sympy.prod([(sympy.I * w * a) ** m for m, a in zip(index, k, strict=True)])
+            for index in self.indices
+        ]
+        return KernelFormula(tuple(slopes), constants={w: self.width})

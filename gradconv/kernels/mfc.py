@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -15,12 +15,16 @@ from gradconv.kernels.base import (
     DenseOperator,
     Kernel,
     KernelFamily,
+    KernelFormula,
     KernelOptions,
     channel_mixing,
     finite_array,
 )
 from gradconv.mesh import FourierGrid
 from gradconv.registry import SMALLEST
+
+if TYPE_CHECKING:
+    import sympy
 
 
 @KERNELS.register("mfc")
@@ -163,6 +167,25 @@ class MeshFree(Kernel):
             return pair(0) * exponential(exponent)
 
         return grid.evaluate(value, backend.array)
+
+    def formula(self, k: tuple[sympy.Symbol, ...], h: sympy.Symbol) -> KernelFormula:
+        """c exp(−kᵀAk + i b·k) and its derivatives."""
+        import sympy
+
+        rows, columns = np.triu_indices(self.dim)
+        c = sympy.Symbol("c", real=True)
+        a = [
+            sympy.Symbol(f"A_{r + 1}{s + 1}", real=True) for r, s in zip(rows, columns, strict=True)
+        ]
+        b = [sympy.Symbol(f"b_{r + 1}", real=True) for r in range(self.dim)]
+        quadratic = sum(
+            (1 if r == s else 2) * x * k[r] * k[s] for x, r, s in zip(a, rows, columns, strict=True)
+        )
+        drift = sum(x * y for x, y in zip(b, k, strict=True))
+        symbol = c * sympy.exp(-quadratic + sympy.I * drift)
+        parameters = (c, *a, *b)
+        slopes = tuple(sympy.diff(symbol, x) for x in parameters)
+        return KernelFormula(slopes, symbol=symbol, parameters=parameters)
 
     def operator(self, grid: FourierGrid, backend: Backend = NUMPY) -> DenseOperator:
         """Keep the symbol and its Jacobian on the modes that matter."""

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradconv.kernels.base import KERNELS, Kernel, KernelFamily, KernelOptions, channel_mixing
+from gradconv.kernels.base import (
+    KERNELS,
+    Kernel,
+    KernelFamily,
+    KernelFormula,
+    KernelOptions,
+    channel_mixing,
+)
 from gradconv.kernels.separable import SeparableKernel
+
+if TYPE_CHECKING:
+    import sympy
 
 
 @KERNELS.register("scaled-stencil")
@@ -76,3 +87,17 @@ class ScaledStencil(SeparableKernel):
         first = 1j * np.sin(k * h) / h
         second = -4.0 * np.sin(0.5 * k * h) ** 2 / h**2
         return np.stack([np.ones_like(first), first, second], axis=-1)
+
+    def formula(self, k: tuple[sympy.Symbol, ...], h: sympy.Symbol) -> KernelFormula:
+        """Products of difference quotients, one slope a multi-index."""
+        import sympy
+
+        def factor(order: int, a: sympy.Symbol) -> sympy.Expr:
+            first, second = sympy.I * sympy.sin(a * h) / h, -4 * sympy.sin(a * h / 2) ** 2 / h**2
+            return (sympy.Integer(1), first, second)[order]
+
+        slopes = [
+            sympy.prod([factor(m, a) for m, a in zip(index, k, strict=True)])
+            for index in self.indices
+        ]
+        return KernelFormula(tuple(slopes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,10 +14,14 @@ from gradconv.kernels.base import (
     DenseOperator,
     Kernel,
     KernelFamily,
+    KernelFormula,
     KernelOptions,
     channel_mixing,
 )
 from gradconv.mesh import FourierGrid
+
+if TYPE_CHECKING:
+    import sympy
 
 
 @KERNELS.register("spectral")
@@ -120,3 +125,18 @@ class SpectralKernel(Kernel):
         """Jacobian and one copy of it."""
         out, in_, p = self.theta.shape
         return 32 * out * in_ * p * int(np.prod(grid.shape))
+
+    def formula(self, k: tuple[sympy.Symbol, ...], h: sympy.Symbol) -> KernelFormula:
+        """((1 + i) δ(k − 2πm) + (1 − i) δ(k + 2πm))/2 for the weight of mode m."""
+        import sympy
+
+        m = sympy.symbols(f"m1:{self.dim + 1}", integer=True)
+
+        def at(sign: int) -> sympy.Expr:
+            pairs = zip(k, m, strict=True)
+            return sympy.prod([sympy.KroneckerDelta(a, sign * 2 * sympy.pi * b) for a, b in pairs])
+
+        slope = ((1 + sympy.I) * at(1) + (1 - sympy.I) * at(-1)) / 2
+        side = 2 * self.modes + 1
+        values = np.array(list(np.ndindex(*(side,) * self.dim))) - self.modes
+        return KernelFormula((slope,), m, values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import reduce
 from itertools import product
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -15,11 +15,15 @@ from gradconv.kernels.base import (
     KERNELS,
     Kernel,
     KernelFamily,
+    KernelFormula,
     KernelOptions,
     channel_mixing,
     finite_array,
 )
 from gradconv.kernels.separable import SeparableKernel
+
+if TYPE_CHECKING:
+    import sympy
 
 
 @KERNELS.register("stencil")
@@ -106,6 +110,15 @@ class Stencil(SeparableKernel):
         """exp(i k m h)."""
         m = np.arange(self.count) - self.count // 2
         return np.exp(1j * h * np.multiply.outer(k, m))
+
+    def formula(self, k: tuple[sympy.Symbol, ...], h: sympy.Symbol) -> KernelFormula:
+        """exp(i h k·m) for the weight at offset m."""
+        import sympy
+
+        m = sympy.symbols(f"m1:{self.dim + 1}", integer=True)
+        phase = sum(a * b for a, b in zip(k, m, strict=True))
+        values = np.array(self.indices) - self.count // 2
+        return KernelFormula((sympy.exp(sympy.I * h * phase),), m, values)
 
     def apply(self, x: Array, theta: Array, h: float, boundary: str) -> Array:
         """Convolve grid point by grid point, as ``torch.nn.ConvNd`` does."""

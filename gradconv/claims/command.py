@@ -1,0 +1,112 @@
+"""``gradconv claims``: the command line of the ledger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+FIGURES = ("png", "svg", "pdf")
+
+
+def _folder(context: click.Context, option: click.Parameter, text: str | None) -> Path | None:
+    from gradconv.errors import InputError
+
+    if text is None:
+        return None
+    if not text.strip():
+        raise InputError(f"`{option.name}` must name a folder; got {text!r}")
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"`{option.name}` must be a folder; got the file {path}")
+    return path
+
+
+@click.command("claims")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="ID",
+    help="Claims to assess, by id or number; several with commas or by repeating the option.",
+)
+@click.option(
+    "--results",
+    callback=_folder,
+    metavar="DIR",
+    help="Folder of stored results, ID.json each. Default: studies/claims where there is one.",
+)
+@click.option(
+    "-o",
+    "--output",
+    callback=_folder,
+    metavar="DIR",
+    help="Folder for claims.json, claims.md, claims.tex and a figure of each claim.",
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document instead of the table."
+)
+def claims_command(
+    only: tuple[str, ...], results: Path | None, output: Path | None, as_json: bool
+) -> None:
+    """Hold the paper's claims against law and measurement, and judge each by rule.
+
+    Claims on orders and on scale are measured on the spot; the others need stored results with
+    provenance, and are not yet measured without.
+    """
+    from gradconv.claims.ledger import ledger, read_results, select
+
+    claims = select(only)
+    stored = read_results(results)
+    document = ledger(claims, stored)
+    if output is not None:
+        write(output, document)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(document, allow_nan=False))
+        return
+    from rich.console import Console
+
+    from gradconv.claims import present
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 160
+    console.print(present.table(document))
+    for line in present.footnotes(document):
+        console.print(line, style="dim", markup=False)
+    if output is not None:
+        names = ", ".join(c["id"] for c in document["claims"])
+        console.print(
+            f"Written to {output}: claims.json, claims.md, claims.tex and {'/'.join(FIGURES)} of "
+            f"{names}",
+            markup=False,
+        )
+
+
+def write(folder: Path, document: dict[str, Any]) -> None:
+    """Write the ledger's document, its tables and its figures into a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it is missing.
+    document : dict
+        What `gradconv.claims.ledger.ledger` gives.
+    """
+    import json
+
+    from gradconv.claims import present
+    from gradconv.claims.figures import claim_figure
+    from gradconv.plots import figure_bytes
+    from gradconv.store import write_atomically
+
+    text = json.dumps(document, indent=1, allow_nan=False) + "\n"
+    write_atomically(folder / "claims.json", text.encode())
+    write_atomically(folder / "claims.md", present.markdown(document).encode())
+    write_atomically(folder / "claims.tex", present.latex(document).encode())
+    for claim in document["claims"]:
+        figure = claim_figure(claim)
+        for kind in FIGURES:
+            write_atomically(folder / f"{claim['id']}.{kind}", figure_bytes(figure, kind))

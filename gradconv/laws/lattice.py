@@ -1,0 +1,274 @@
+"""The full law at finite h: sums over the modes of each mesh, with nothing sampled or expanded.
+
+Means need the power of each mode. The variance of a gap needs how the modes of two levels vary
+together: a coarse mode meets the 2^d fine modes that alias to it. With U = ∂σ x̂ and V = σx̂ − ŷ on
+those modes, and signs s = +1 (fine) and −1 (coarse), Isserlis' theorem gives
+
+    Var = Σ_ab s_a s_b Re[⟨V_a V̄_b⟩ conj⟨U_a Ū_b⟩ + ⟨V_a Ū_b⟩ conj⟨U_a V̄_b⟩]
+
+for Gaussian data; independent pixels with a fourth cumulant κ₄ add κ₄ Σ_x B_xx², B the gap as a
+quadratic form in the pixels. See `gradconv.laws.pairs` for the covariances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from gradconv.fields import PixelLaw
+from gradconv.gradient.inputs import InputSource
+from gradconv.laws.pairs import LevelPair, fold, level_pairs, slots
+from gradconv.laws.symbols import KernelValues, closed_box, kernel_values, on_mesh
+from gradconv.mesh import MeshHierarchy
+from gradconv.problem import Problem
+
+BLOCK = 2**21  # numbers that a block of classes may hold at once
+ROUNDING = 1e-14  # of the terms that cancel in a variance
+
+
+def evaluate(problem: Problem, hierarchy: MeshHierarchy) -> dict[str, np.ndarray]:
+    """Level norm, mean gap, variance and rms gap at the meshes of a hierarchy.
+
+    Parameters
+    ----------
+    problem : Problem
+        A periodic problem whose data have a known law.
+    hierarchy : MeshHierarchy
+        The levels.
+
+    Returns
+    -------
+    dict of str to ndarray
+        By quantity, coarse to fine. Where the variance has no formula, it and the rms gap are
+        absent.
+    """
+    means = mean_gradients(problem, hierarchy)
+    flat = means.reshape(len(hierarchy), -1)
+    gaps = np.linalg.norm(np.diff(flat, axis=0), axis=1)
+    found = {"level_norm": np.linalg.norm(flat, axis=1), "mean_gap": gaps}
+    if why_no_variance(problem) is None:
+        found["variance"] = gap_variances(problem, hierarchy)
+        found["rms_gap"] = np.sqrt(gaps**2 + found["variance"])
+    return found
+
+
+def on_level(problem: Problem, n: int) -> KernelValues:
+    """Kernel of a problem on all modes of a mesh, FFT order."""
+    values = kernel_values(problem.convolution, closed_box(n, problem.dim), 1.0 / n)
+    return KernelValues(
+        on_mesh(values.symbol, n, problem.dim), on_mesh(values.slopes, n, problem.dim)
+    )
+
+
+def mean_gradients(problem: Problem, hierarchy: MeshHierarchy) -> np.ndarray:
+    """Expected scaled gradient of every level, shape ``(levels, out, in, p)``."""
+    pairs = level_pairs(problem, hierarchy)
+    modes: list[tuple[np.ndarray, np.ndarray]] = [(pairs[0].coarse_power, pairs[0].coarse_cross)]
+    modes += [(pair.fine_power, pair.fine_cross) for pair in pairs]
+    source = InputSource(problem, hierarchy, 0)
+    members = [] if problem.signal.random else source.members
+    gradients = []
+    for level, (power, cross) in enumerate(modes):
+        kernel = on_level(problem, hierarchy.sizes[level])
+        gradient = _quadratic(kernel, power, cross)
+        for signals, targets in members:
+            x = problem.noise.gain * signals[level] + problem.noise.offset
+            gradient = gradient + _deterministic(kernel, x, targets[level]) / len(members)
+        if not members and problem.noise.offset:
+            x = np.full((problem.channels, *hierarchy.meshes[level].shape), problem.noise.offset)
+            gradient = gradient + _deterministic(kernel, x, 0.0 * x)
+        gradients.append(gradient)
+    return np.array(gradients)
+
+
+def _quadratic(kernel: KernelValues, power: np.ndarray, cross: np.ndarray) -> np.ndarray:
+    """Σ_k Re[conj(∂σ_oi)(σ_oi P_i − δ_oi C)]; P has shape ``(in or 1, *modes)``."""
+    weighted = kernel.symbol * power
+    for channel in range(weighted.shape[0]):
+        weighted[channel, channel] = weighted[channel, channel] - cross
+    out, inner, p = kernel.slopes.shape[:3]
+    rows = kernel.slopes.reshape(out, inner, p, -1)
+    summed = np.einsum("oipk,oik->oip", rows.conj(), weighted.reshape(out, inner, -1))
+    return np.asarray(summed.real)
+
+
+def _deterministic(kernel: KernelValues, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Gradient of fixed fields, shapes ``(channels, *mesh)``."""
+    axes = tuple(range(1, x.ndim))
+    x_modes, y_modes = (np.fft.fftn(a, axes=axes, norm="forward") for a in (x, y))
+    residual = np.einsum("oi...,i...->o...", kernel.symbol, x_modes) - y_modes
+    slopes = kernel.slopes.reshape(*kernel.slopes.shape[:3], -1)
+    x_flat, rest = (a.reshape(len(a), -1) for a in (x_modes, residual))
+    summed = np.einsum("oipk,ik,ok->oip", slopes.conj(), x_flat.conj(), rest)
+    return np.asarray(summed.real)
+
+
+def why_no_variance(problem: Problem) -> str | None:
+    """Why the variance of a problem has no formula here; None if it has one."""
+    noise = problem.noise
+    if isinstance(noise, PixelLaw) and noise.excess is None:
+        return (
+            f"noise {noise.name} depends on the signal from pixel to pixel: its fourth moments "
+            "do not follow from spectra"
+        )
+    if isinstance(noise, PixelLaw) and not hasattr(problem.restriction, "taps"):
+        return (
+            f"restriction {problem.restriction.name} mixes all pixels: the fourth cumulant of "
+            f"{noise.name} noise is not summed here"
+        )
+    if problem.restriction.name == "bilinear_corners":
+        return "restriction bilinear_corners depends on the position: noise is not stationary"
+    if problem.signal.members > 1:
+        return "paths go through a folder of images in turn: their spread is no noise"
+    return None
+
+
+def gap_variances(problem: Problem, hierarchy: MeshHierarchy) -> np.ndarray:
+    """Variance of the gap between neighbouring levels, shape ``(levels − 1,)``."""
+    source = InputSource(problem, hierarchy, 0)
+    members = [] if problem.signal.random else source.members
+    coarse = on_level(problem, hierarchy.sizes[0])
+    found = []
+    for level, pair in enumerate(level_pairs(problem, hierarchy)):
+        fine = on_level(problem, pair.n)
+        parts = [_gaussian(fine, coarse, pair, block) for block in _blocks(problem, pair)]
+        if members:
+            signals, targets = members[0]
+            data = [(signals[i], targets[i]) for i in (level + 1, level)]
+            parts.append(_linear(fine, coarse, pair, data))
+        variance, size = np.sum(parts, axis=0)
+        if isinstance(problem.noise, PixelLaw):
+            variance += _fourth_cumulant(problem, fine, coarse, pair)
+        # terms of the two levels cancel: what is left of them by rounding is no variance
+        found.append(float(variance) if variance > ROUNDING * size else 0.0)
+        coarse = fine
+    return np.array(found)
+
+
+def _blocks(problem: Problem, pair: LevelPair) -> Iterator[slice]:
+    """Classes, in blocks that fit in memory."""
+    dim = problem.dim
+    classes, count = (pair.n // 2) ** dim, 2**dim + 1
+    step = max(1, BLOCK // (count * count * problem.convolution.theta.shape[2]))
+    for start in range(0, classes, step):
+        yield slice(start, min(start + step, classes))
+
+
+def _gaussian(
+    fine: KernelValues, coarse: KernelValues, pair: LevelPair, block: slice
+) -> np.ndarray:
+    """Wick sum over the classes of a block, and the size of what cancels in it."""
+    dim = pair.dim
+    signs = np.append(np.ones(2**dim), -1.0)
+    s = np.multiply.outer(signs, signs)
+    d = np.concatenate([slots(fine.slopes, dim), slots(coarse.slopes, dim, 1)], axis=-1)
+    v = np.concatenate([slots(fine.symbol, dim), slots(coarse.symbol, dim, 1)], axis=-1)
+    d, v = d[..., block, :], v[..., block, :]
+    xx, yx, yy = (c[block] for c in pair.covariances())
+    out, inner = v.shape[:2]
+    total, size = 0.0, 0.0
+    for o in range(out):
+        # ⟨V V̄⟩: channels are independent, only channel o carries the target
+        vv = sum(v[o, i, :, :, None] * v[o, i, :, None, :].conj() for i in range(inner)) * xx
+        own = min(o, inner - 1) == o
+        if own:
+            vv = vv - v[o, o, :, :, None] * np.swapaxes(yx, -1, -2).conj()
+            vv = vv - yx * v[o, o, :, None, :].conj() + yy
+        for i in range(inner):
+            vx = v[o, i, :, :, None] * xx - (yx if i == o else 0.0)
+            xv = np.swapaxes(vx, -1, -2).conj()
+            du, db = d[o, i][..., :, None], d[o, i][..., None, :]
+            uu, vu, uv = du * xx * db.conj(), vx * db.conj(), du * xv
+            terms = (vv * uu.conj() + vu * uv.conj()).real
+            total += float(np.sum(s * terms))
+            size += float(np.sum(np.abs(terms)))
+    return np.array([total, size])
+
+
+def _linear(
+    fine: KernelValues,
+    coarse: KernelValues,
+    pair: LevelPair,
+    data: list[tuple[np.ndarray, np.ndarray]],
+) -> np.ndarray:
+    """What noise on a fixed signal adds: E|Σ conj(η̂) ℓ|², ℓ = conj(∂σ)v̄ + ∂σ x̄ conj(σ).
+
+    And the size of what cancels in it.
+    """
+    dim = pair.dim
+    parts = []
+    for kernel, (x, y) in zip((fine, coarse), data, strict=True):
+        axes = tuple(range(1, dim + 1))
+        x_modes, y_modes = (np.fft.fftn(a, axes=axes, norm="forward") for a in (x, y))
+        v = np.einsum("oi...,i...->o...", kernel.symbol, x_modes) - y_modes
+        first = kernel.slopes.conj() * v[:, None, None]
+        second = kernel.slopes * x_modes[None, :, None]
+        parts.append((first, second, kernel.symbol.conj()))
+    out, inner = fine.symbol.shape[:2]
+    signs = np.append(np.ones(2**dim), -1.0)
+    noise = pair.noise_covariance()
+    total, size = 0.0, 0.0
+    for o in range(out):
+        for i in range(inner):
+            for other in range(inner):
+                levels = []
+                for (first, second, symbol), layers in zip(parts, (None, 1), strict=True):
+                    ell = second[o, i] * symbol[o, other]
+                    if other == i:
+                        ell = ell + first[o, i]
+                    levels.append(slots(ell, dim, layers))
+                ell = np.concatenate(levels, axis=-1) * signs
+                total += float(np.einsum("pca,cab,pcb->", ell, noise.conj(), ell.conj()).real)
+                size += float(np.einsum("pca,caa->", np.abs(ell) ** 2, noise.real))
+    return np.array([total, size])
+
+
+def _fourth_cumulant(
+    problem: Problem, fine: KernelValues, coarse: KernelValues, pair: LevelPair
+) -> float:
+    """κ₄ Σ_x B_xx² over the pixels that the noise is drawn on."""
+    assert isinstance(problem.noise, PixelLaw)
+    assert problem.noise.excess is not None
+    dim = problem.dim
+    maps = []
+    for kernel, n, taps in (
+        (fine, pair.n, pair.fine_taps),
+        (coarse, pair.n // 2, pair.coarse_taps),
+    ):
+        factor = pair.base // n
+        mixed = np.einsum("oip...,oi...->oip...", kernel.slopes.conj(), kernel.symbol).real
+        axes = tuple(range(-dim, 0))
+        lags = np.fft.ifftn(mixed, axes=axes).real / float(n) ** dim
+        maps.append((_diagonal(lags, taps, factor, dim), factor))
+    (first, factor), (second, double) = maps
+    tile = (1,) * 3 + (double // factor,) * dim
+    difference = np.tile(first, tile) - second
+    blocks = float(pair.base // double) ** dim
+    # channels: x_i x_i' with i ≠ i' has no diagonal
+    return float(problem.noise.excess * blocks * np.sum(difference**2))
+
+
+def _diagonal(
+    lags: np.ndarray, taps: tuple[tuple[int, ...], tuple[float, ...]], factor: int, dim: int
+) -> np.ndarray:
+    """B_xx by remainder of the pixel's position, shape ``(out, in, p, factor, …)``."""
+    reach: dict[int, np.ndarray] = {}
+    for offset, weight in zip(*taps, strict=True):
+        block, remainder = divmod(offset, factor)
+        reach.setdefault(-block, np.zeros(factor))[remainder] += weight
+    total = np.zeros((*lags.shape[:3], *(factor,) * dim))
+    for one in np.ndindex(*(len(reach),) * dim):
+        for two in np.ndindex(*(len(reach),) * dim):
+            keys = list(reach)
+            apart = tuple(keys[a] - keys[b] for a, b in zip(one, two, strict=True))
+            product: np.ndarray = np.ones((1,) * dim)
+            for axis, (a, b) in enumerate(zip(one, two, strict=True)):
+                shape = [1] * dim
+                shape[axis] = factor
+                product = product * (reach[keys[a]] * reach[keys[b]]).reshape(shape)
+            total += lags[(..., *apart)].reshape(*lags.shape[:3], *(1,) * dim) * product
+    return total
+
+
+__all__ = ["evaluate", "fold", "gap_variances", "mean_gradients", "why_no_variance"]

@@ -1,0 +1,77 @@
+"""Laws as records of the data contract, and as text."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from gradconv.laws.law import Law
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SCHEMA = "gradconv.law/1"
+QUANTITIES = ("level_norm", "mean_gap", "rms_gap", "variance")
+Record = dict[str, Any]
+
+
+def records(law: Law, fine_h: float) -> list[Record]:
+    """One record a quantity; JSON values only.
+
+    Parameters
+    ----------
+    law : Law
+        What was derived.
+    fine_h : float
+        Mesh size of the data, for constants that contain it.
+    """
+    found = []
+    for quantity in QUANTITIES:
+        own = law.laws.get(quantity)
+        found.append(
+            {
+                **law.problem.describe(),
+                "quantity": quantity,
+                "order": None if own is None or math.isinf(own.order) else own.order,
+                "log": 0 if own is None else own.logs,
+                "coefficient": None if own is None else own.coefficient(fine_h),
+                "verdict": "undecided" if own is None else own.verdict,
+                "expression": None if own is None else str(own.expression),
+                "latex": None if own is None else own.latex,
+                "terms": []
+                if own is None
+                else [
+                    {
+                        "power": t.power,
+                        "fine_power": t.fine,
+                        "log": t.logs,
+                        "coefficient": t.coefficient,
+                        "origin": t.origin,
+                    }
+                    for t in own.terms
+                ],
+                "assumptions": [] if own is None else list(own.assumptions),
+                "steps": [] if own is None else list(own.steps),
+                "reason": law.missing.get(quantity, ""),
+            }
+        )
+    return found
+
+
+def table(found: list[Record]) -> Table:
+    """Lay laws out for the terminal."""
+    from rich.table import Table
+
+    layout = Table(title="derived: q ~ C h^order, negative = divergence", title_justify="left")
+    for name in ("kernel", "noise", "setting", "restriction", "target", "d", "quantity"):
+        layout.add_column(name)
+    layout.add_column("order", justify="right", no_wrap=True)
+    layout.add_column("C", justify="right", no_wrap=True)
+    layout.add_column("law")
+    for r in found:
+        order = "-" if r["order"] is None else f"{r['order']:+.4g}" + (" log" if r["log"] else "")
+        constant = "-" if r["coefficient"] is None else f"{r['coefficient']:.6g}"
+        text = r["expression"] if r["expression"] is not None else f"none: {r['reason']}"
+        shown = ("kernel", "noise", "setting", "restriction", "target", "dim", "quantity")
+        layout.add_row(*(str(r[name]) for name in shown), order, constant, text)
+    return layout
