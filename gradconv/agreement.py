@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +43,9 @@ class Agreement:
     reason: str
 
 
-def compare(law: Law, sweep: Sweep) -> dict[str, Agreement]:
+def compare(
+    law: Law, sweep: Sweep, values: Mapping[str, np.ndarray] | None = None
+) -> dict[str, Agreement]:
     """Hold a law against a sweep of the same problem.
 
     Exact expectations must agree to `EXACT` (and the rounding floor of the gradients); sampled
@@ -54,6 +57,8 @@ def compare(law: Law, sweep: Sweep) -> dict[str, Agreement]:
         What was derived.
     sweep : Sweep
         What was measured.
+    values : mapping of str to ndarray, optional
+        What ``law.evaluate(sweep.hierarchy)`` gave, if it is known already.
 
     Returns
     -------
@@ -68,7 +73,8 @@ def compare(law: Law, sweep: Sweep) -> dict[str, Agreement]:
     if law.problem.describe() != sweep.problem.describe():
         raise InputError("`sweep` must be of the law's problem; got another one")
     size = sweep.hierarchy.finest.size * law.problem.convolution.theta.size
-    values = law.evaluate(sweep.hierarchy) if size <= LARGEST else {}
+    if values is None:
+        values = law.evaluate(sweep.hierarchy) if size <= LARGEST else {}
     found = {}
     for quantity in QUANTITIES:
         order = coefficient = None

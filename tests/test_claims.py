@@ -15,26 +15,15 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from gradconv.claims import (
-    CLAIMS,
-    VERDICTS,
-    Claim,
-    Finding,
-    assess,
-    evidence_document,
-    ledger,
-    present,
-    read_folder,
-    select,
-    write_evidence,
-)
 from gradconv.claims import orders as orders_module
+from gradconv.claims import present
 from gradconv.claims import scale as scale_module
-from gradconv.claims.claim import Bound, Criterion
+from gradconv.claims.claim import VERDICTS, Bound, Claim, Criterion, Finding
 from gradconv.claims.command import claims_command
-from gradconv.claims.evidence import check_document
-from gradconv.claims.ledger import entry
+from gradconv.claims.evidence import check_document, evidence_document, read_folder, write_evidence
+from gradconv.claims.ledger import assess, entry, ledger, select
 from gradconv.claims.orders import Derived, grade_order, noise_limit
+from gradconv.claims.paper import CLAIMS
 from gradconv.claims.rules import judge, separate
 from gradconv.errors import InputError, LawError
 from gradconv.problem import Problem
@@ -93,12 +82,12 @@ def laws(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Put stand-ins in the place of the derivations."""
 
     def put(sign: float = 1.0, missing: str = "", agrees: bool | None = True) -> None:
-        def compare(law: StubLaw, sweep: Any) -> dict[str, Any]:
+        def compare(law: StubLaw, sweep: Any, values: Any = None) -> dict[str, Any]:
             agreement = SimpleNamespace(agrees=agrees, reason="constants differ")
             return {q: agreement for q in ("mean_gap", "rms_gap")}
 
-        module = SimpleNamespace(derive=lambda p: StubLaw(p, sign, missing), compare=compare)
-        monkeypatch.setattr(orders_module, "_laws", lambda: module)
+        monkeypatch.setattr(orders_module, "derive", lambda p: StubLaw(p, sign, missing))
+        monkeypatch.setattr(orders_module, "compare", compare)
 
     return put
 

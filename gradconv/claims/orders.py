@@ -67,20 +67,22 @@ def order_findings(claim: Claim) -> Iterator[Finding]:
         problem = Problem(**case.problem)
         hierarchy = MeshHierarchy.powers_of_two(problem.dim, *case.levels)
         result = sweep(problem, hierarchy, replicates=case.replicates, seed=SEED)
-        law, comparison, why = _derivation(problem, result)
-        values = {} if law is None else law.evaluate(hierarchy)
+        law, values, comparison, why = _derivation(problem, result)
         for quantity in case.quantities:
             derived = _derived(law, comparison, why, quantity, hierarchy, values)
             yield _finding(claim.bound, case, result, quantity, derived)
 
 
-def _derivation(problem: Problem, result: Sweep) -> tuple[Any, Mapping[str, Any], str]:
-    """Law, its comparison with the sweep, and why there is none."""
+def _derivation(
+    problem: Problem, result: Sweep
+) -> tuple[Any, Mapping[str, np.ndarray], Mapping[str, Any], str]:
+    """Law, its values at the levels, its comparison with the sweep, and why there is none."""
     try:
         law = derive(problem)
     except LawError as error:
-        return None, {}, str(error)
-    return law, compare(law, result), ""
+        return None, {}, {}, str(error)
+    values = law.evaluate(result.hierarchy)
+    return law, values, compare(law, result, values), ""
 
 
 def _derived(

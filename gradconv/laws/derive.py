@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from gradconv.errors import LawError
+from gradconv.laws.expansion import gap_terms
 from gradconv.laws.lattice import evaluate, why_no_variance
-from gradconv.laws.law import Law, QuantityLaw, Term
-from gradconv.laws.mean import VectorTerm, gap_terms, mean_terms
+from gradconv.laws.law import Law, QuantityLaw, Term, VectorTerm
+from gradconv.laws.mean import mean_terms
 from gradconv.problem import Problem
 
 NOT_EXPANDED = (
@@ -146,7 +147,12 @@ def norm_law(problem: Problem, quantity: str, terms: tuple[VectorTerm, ...]) -> 
             continue
         found.append(Term(power, fine, logs, coefficient, sympy.Float(coefficient, 8), origin))
     return QuantityLaw(
-        quantity, tuple(found), _expression(found[:2]), assumptions(problem), steps(problem, terms)
+        quantity,
+        tuple(found),
+        _expression(found[:2]),
+        assumptions(problem),
+        steps(problem, terms),
+        terms,
     )
 
 

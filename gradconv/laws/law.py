@@ -48,11 +48,32 @@ class Term:
     symbol: sympy.Expr
     origin: str
 
-    def at(self, h: np.ndarray, fine_h: float) -> np.ndarray:
-        """Value of the term at mesh sizes h when the data live on meshes of size `fine_h`."""
-        return np.asarray(
-            self.coefficient * h**self.power * fine_h**self.fine * np.log(1.0 / h) ** self.logs
-        )
+
+@dataclass(frozen=True)
+class VectorTerm:
+    """v h^power h_L^fine log(1/h)^logs in the mean gradient.
+
+    Parameters
+    ----------
+    power, fine : float
+        Exponents of h and of the mesh size h_L of the data.
+    logs : int
+        0 or 1.
+    vector : ndarray
+        v, scaled gradient, shape ``(out, in, p)``.
+    origin : str
+        signal or noise.
+    region : str
+        How it was found: inner (a moment of the spectrum), outer (an integral over the
+        frequencies of a cell), flat (a covariance in closed form), alias, boundary.
+    """
+
+    power: float
+    fine: float
+    logs: int
+    vector: np.ndarray
+    origin: str
+    region: str
 
 
 @dataclass(frozen=True)
@@ -72,6 +93,8 @@ class QuantityLaw:
         Under which the law holds.
     steps : tuple of str
         How it was derived, each one line.
+    vectors : tuple of VectorTerm
+        The terms of the gradient (or its gap) that the quantity is the norm of.
     """
 
     quantity: str
@@ -79,6 +102,7 @@ class QuantityLaw:
     expression: sympy.Expr
     assumptions: tuple[str, ...]
     steps: tuple[str, ...]
+    vectors: tuple[VectorTerm, ...] = ()
 
     @property
     def order(self) -> float:
@@ -111,12 +135,17 @@ class QuantityLaw:
         return float(lead.coefficient * fine_h**lead.fine)
 
     def asymptote(self, h: np.ndarray, fine_h: float) -> np.ndarray:
-        """Sum of all terms at mesh sizes h, shape as `h`."""
+        """Norm of the sum of all vectors at mesh sizes h, shape as `h`."""
         h = np.asarray(h, dtype=float)
-        total = np.zeros_like(h)
-        for term in self.terms:
-            total = total + term.at(h, fine_h)
-        return total
+        if not self.vectors:
+            return np.zeros_like(h)
+        total = sum(
+            np.multiply.outer(
+                h**t.power * fine_h**t.fine * np.log(1.0 / h) ** t.logs, t.vector.ravel()
+            )
+            for t in self.vectors
+        )
+        return np.asarray(np.linalg.norm(total, axis=-1))
 
     @property
     def verdict(self) -> str:

@@ -123,7 +123,7 @@ def _theta(s: np.ndarray, nu: int) -> np.ndarray:
     return np.where(s < POISSON, low, direct)
 
 
-LARGEST = 4096  # modes an axis of a weighted theta sum
+LARGEST = 1024  # modes an axis of a weighted theta sum
 
 
 def _weighted_moment(density: Density, mu: Monomial, factors: tuple[Factor | None, ...]) -> complex:
@@ -150,8 +150,7 @@ def _weighted_moment(density: Density, mu: Monomial, factors: tuple[Factor | Non
     for values in weights:
         folded = values[LARGEST:].copy()
         folded[1:] += values[:LARGEST][::-1]
-        gaussians = np.exp(-np.multiply.outer(s, np.arange(LARGEST + 1) ** 2))
-        product *= gaussians @ folded
+        product *= _gaussians(tuple(s)) @ folded
         origin *= values[LARGEST]
     terms = w * s ** (alpha / 2) * np.exp(-shift * s) * (product - origin)
     value = complex(np.sum(terms))
@@ -163,6 +162,12 @@ def _weighted_moment(density: Density, mu: Monomial, factors: tuple[Factor | Non
     return density.scale * complex(
         value - origin * _incomplete(alpha / 2, shift, lowest) / gamma(alpha / 2)
     )
+
+
+@lru_cache(maxsize=8)
+def _gaussians(nodes: tuple[float, ...]) -> np.ndarray:
+    """exp(−s j²) for 0 ≤ j ≤ `LARGEST`, shape ``(nodes, modes)``."""
+    return np.asarray(np.exp(-np.multiply.outer(nodes, np.arange(LARGEST + 1.0) ** 2)))
 
 
 def _incomplete(power: float, shift: float, lowest: float) -> float:
