@@ -257,3 +257,29 @@ def test_derive_command() -> None:
     assert "none: the fluctuation" in CliRunner().invoke(app, arguments).output
     assert r"\frac" in CliRunner().invoke(app, [*arguments, "--latex"]).output
     assert "flat spectrum" in CliRunner().invoke(app, [*arguments, "--steps"]).output
+
+
+@pytest.mark.parametrize(
+    ("noise", "restriction", "setting", "dim", "tolerance"),
+    [
+        ("power:0.6", "average", "refinement", 1, 1e-8),
+        ("power:0.6", "average", "refinement", 2, 1e-6),
+        ("power:0.6", "spectral", "coarsening", 1, 1e-6),
+        ("matern:0.4:0.3", "average", "refinement", 1, 1e-6),
+        ("white:0.1", "spectral", "coarsening", 1, 1e-9),
+    ],
+)
+def test_corrections_are_right(
+    noise: str, restriction: str, setting: str, dim: int, tolerance: float
+) -> None:
+    """Edges of the band and Nyquist modes are seen only well below the leading term."""
+    problem = Problem("stencil", "band-limited:1", "identity", noise, restriction, setting, dim)
+    n = 2**10 if dim == 1 else 2**8
+    hierarchy = MeshHierarchy.powers_of_two(dim, n.bit_length() - 3, n.bit_length() - 1)
+    gradients = mean_gradients(problem, hierarchy).reshape(3, -1)
+    # in coarsening the finest mesh is not restricted: its gap is not yet the law's
+    level = 1 if setting == "coarsening" else 2
+    expected = np.linalg.norm(gradients[level] - gradients[level - 1])
+    h, fine = hierarchy.h[[level]], float(hierarchy.h[-1])
+    found = derive(problem).quantity("mean_gap").asymptote(h, fine)[0]
+    assert found == pytest.approx(expected, rel=tolerance, abs=0.0)
