@@ -214,6 +214,16 @@ def test_no_law_at_all(choices: dict[str, str], message: str) -> None:
         ({"target": "unblur:0.001"}, "bounded multiplier"),
         ({"signal": "sobolev:0.5", "kernel": "mfc"}, "s > 1"),
         ({"signal": "plane-wave:3", "channels": 2}, "`channels` must be 1"),
+        (  # the noise's aliases fall like h^6, the signal's like h^4.4: they come first
+            {
+                "kernel": "mfc",
+                "signal": "sobolev:1.2",
+                "noise": "power:6",
+                "dim": 2,
+                "restriction": "injection",
+            },
+            "their aliases move",
+        ),
     ],
 )
 def test_missing_laws_say_which_assumption_fails(choices: dict[str, Any], message: str) -> None:

@@ -132,8 +132,8 @@ def norm_law(problem: Problem, quantity: str, terms: tuple[VectorTerm, ...]) -> 
     ]
     if not grouped and _tail_is_open(problem):
         raise LawError(
-            f"`signal` {problem.signal.spec} has infinitely many modes, and only their aliases "
-            "move this gradient: it falls faster than the powers that are expanded"
+            f"`signal` {problem.signal.spec} has infinitely many modes, and their aliases move "
+            "this gradient first, at h^(2s + d) or faster: a term that is not derived"
         )
     found: list[Term] = []
     direction = None

@@ -55,6 +55,10 @@ def mean_terms(problem: Problem) -> tuple[VectorTerm, ...]:
         terms += expand(problem, formula, transfer, noise, "noise")
     if problem.noise.offset:
         terms.append(_offset(problem))
+    if signal is not None and not (grid or signal.finite or transfer.cut):
+        # the signal's own aliases, h^(2s + d + 2r), are not expanded: nothing beyond them is known
+        known = signal.alpha + 2 * transfer.smoothing
+        terms = [t for t in terms if t.power + t.fine < known]
     return merge(terms)
 
 
