@@ -32,13 +32,13 @@ def records(sweep: Sweep) -> list[Record]:
                 **sweep.problem.describe(),
                 "quantity": quantity,
                 "h": [float(h) for h in sweep.mesh_sizes(quantity)],
-                "values": [_number(v) for v in values],
-                "stderr": [_number(e) for e in errors],
-                "order": _number(rate.order),
-                "decay": _decay(rate.order),
-                "order_interval": [_number(end) for end in rate.interval],
-                "coefficient": _number(rate.coefficient),
-                "pairwise_orders": [_number(q) for q in rate.pairwise],
+                "values": [number(v) for v in values],
+                "stderr": [number(e) for e in errors],
+                "order": number(rate.order),
+                "decay": decay(rate.order),
+                "order_interval": [number(end) for end in rate.interval],
+                "coefficient": number(rate.coefficient),
+                "pairwise_orders": [number(q) for q in rate.pairwise],
                 "window": [int(i) for i in rate.window],
                 "verdict": rate.verdict,
                 "reason": rate.reason,
@@ -55,14 +55,15 @@ def document(found: Sequence[Record], provenance: dict[str, Any]) -> dict[str, A
     return {"schema": SCHEMA, "provenance": provenance, "rates": list(found)}
 
 
-def _decay(order: float) -> str:
+def decay(order: float) -> str:
     """How a finite, infinite or absent order describes the quantity."""
     if math.isfinite(order):
         return "algebraic"
     return "none" if math.isnan(order) else "faster than algebraic"
 
 
-def _number(value: float) -> float | None:
+def number(value: float) -> float | None:
+    """Value as JSON takes it: None for NaN and infinity."""
     return float(value) if math.isfinite(value) else None
 
 

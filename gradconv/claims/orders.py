@@ -18,6 +18,7 @@ from gradconv.laws import derive
 from gradconv.mesh import MeshHierarchy
 from gradconv.problem import Problem
 from gradconv.rates import Rate
+from gradconv.report import decay, number
 from gradconv.sweeps import Sweep, sweep
 
 SEED = 0
@@ -104,7 +105,7 @@ def _derived(
     record = {
         "missing": "",
         "order": number(found.order),
-        "decay": _decay(found.order),
+        "decay": decay(found.order),
         "coefficient": number(found.coefficient(float(hierarchy.h[-1]))),
         "expression": str(found.expression),
         "latex": found.latex,
@@ -133,7 +134,7 @@ def _finding(bound: Bound, case: Case, result: Sweep, quantity: str, derived: De
         "values": [number(v) for v in values],
         "stderr": [number(e) for e in errors],
         "order": number(rate.order),
-        "decay": _decay(rate.order),
+        "decay": decay(rate.order),
         "order_interval": [number(e) for e in rate.interval],
         "coefficient": number(rate.coefficient),
         "window": [int(i) for i in rate.window],
@@ -252,15 +253,3 @@ def order_text(rate: Rate) -> str:
         return f"no power of h ({rate.verdict})"
     low, high = rate.interval
     return f"order {rate.order:+.2f} [{low:+.2f}, {high:+.2f}] ({rate.verdict})"
-
-
-def _decay(order: float) -> str:
-    """Word for a finite, infinite or absent order."""
-    if math.isfinite(order):
-        return "algebraic"
-    return "none" if math.isnan(order) else "faster than algebraic"
-
-
-def number(value: float) -> float | None:
-    """Value as JSON takes it: None for NaN and infinity."""
-    return float(value) if math.isfinite(value) else None

@@ -34,11 +34,6 @@ def mean_terms(problem: Problem) -> tuple[VectorTerm, ...]:
     LawError
         If an assumption fails; the message names it.
     """
-    if problem.boundary != "periodic":
-        raise LawError(
-            f"`boundary` must be periodic for a law (a wall breaks the symmetry under shifts); "
-            f"got {problem.boundary}"
-        )
     formula, transfer = formula_of(problem.convolution), transfer_of(problem)
     grid = any(s.has(mesh_size()) for s in formula.slopes)
     signal, noise = signal_density(problem), noise_density(problem)
