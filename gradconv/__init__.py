@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gradconv.agreement import Agreement, compare
     from gradconv.errors import InputError, LawError, StorageError
     from gradconv.fields import NOISES, SIGNALS, TARGETS, Multiplier
     from gradconv.kernels import KERNELS, Kernel, KernelOptions
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 
 # Names load on first use, so that `import gradconv` and the command line start at once.
 _HOMES = {
+    "Agreement": "agreement",
     "InputError": "errors",
     "StorageError": "errors",
     "KERNELS": "kernels",
@@ -48,6 +50,7 @@ _HOMES = {
     "SIGNALS": "fields",
     "Sweep": "sweeps",
     "TARGETS": "fields",
+    "compare": "agreement",
     "derive": "laws",
     "fit_rate": "rates",
     "sweep": "sweeps",
@@ -59,6 +62,7 @@ __all__ = [
     "RESTRICTIONS",
     "SIGNALS",
     "TARGETS",
+    "Agreement",
     "InputError",
     "Kernel",
     "KernelOptions",
@@ -71,6 +75,7 @@ __all__ = [
     "Rate",
     "StorageError",
     "Sweep",
+    "compare",
     "derive",
     "fit_rate",
     "sweep",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gradconv import __version__
+from gradconv.atlas.command import atlas_command
 from gradconv.claims.command import claims_command
 
 if TYPE_CHECKING:
@@ -182,6 +183,7 @@ def demo(output: Path | None) -> None:
 
 
 app.add_command(claims_command)
+app.add_command(atlas_command)
 
 
 def _settings(path: Path | None, flags: dict[str, str]) -> SweepConfig:

@@ -20,6 +20,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 PANEL_CHOICES = tuple(name for name in CHOICES if name != "kernel")
 LARGEST = 24  # panels; beyond this nobody reads them
+# Dark dots on top of everything: seen on each colour, and no line of a fit looks like them.
+LAW: Any = {"color": "0.1", "linestyle": (0, (1.0, 1.7)), "linewidth": 1.3, "zorder": 5}
+LONGEST = 12  # characters of a kernel's name on one line with its order and law
 STYLE: Any = {
     "font.size": 9.0,
     "axes.titlesize": 9.5,
@@ -33,6 +36,8 @@ STYLE: Any = {
 
 def gap_figure(records: Sequence[Record], title: str = "") -> Figure:
     """Log-log figure of mean and rms gap against h: a panel a problem, a colour a kernel.
+
+    Points are measured, lines of their colour are fits, dotted dark lines the law, not fitted.
 
     Parameters
     ----------
@@ -53,7 +58,8 @@ def gap_figure(records: Sequence[Record], title: str = "") -> Figure:
     kernels = list(dict.fromkeys(r["kernel"] for r in records))
     columns = min(len(panels), 3)
     lines = -(-len(panels) // columns)
-    width, height = 4.0 * columns + 0.6, (3.4 + 0.2 * len(kernels)) * lines + 0.7
+    rows = sum(2 if _is_long(k) else 1 for k in kernels)  # of text under a panel
+    width, height = 4.0 * columns + 0.6, (3.4 + 0.2 * rows) * lines + 0.7
     with matplotlib.rc_context(STYLE):
         figure = Figure(
             figsize=(width, height),
@@ -72,7 +78,7 @@ def gap_figure(records: Sequence[Record], title: str = "") -> Figure:
             axis.tick_params(labelbottom=True)
             axis.set_xlabel("mesh size h (box = 1), finer to the right")
         figure.suptitle(title, fontsize=10.5, fontweight="bold")
-        _legend(figure)
+        _legend(figure, any(_drawn(r) for r in records))
     return figure
 
 
@@ -151,18 +157,42 @@ def _draw_series(axis: Axes, record: Record, position: int) -> None:
         linewidth=0.9,
         zorder=3 if mean else 2,
     )
-    if record["order"] is None:
-        return
-    first, last = record["window"]
-    window = h[first : last + 1]
-    axis.plot(
-        window,
-        record["coefficient"] * window ** record["order"],
-        color=colour,
-        linestyle="-" if mean else "--",
-        linewidth=1.3,
-        alpha=0.9,
-    )
+    if record["order"] is not None:
+        first, last = record["window"]
+        window = h[first : last + 1]
+        axis.plot(
+            window,
+            record["coefficient"] * window ** record["order"],
+            color=colour,
+            linestyle="-" if mean else "--",
+            linewidth=1.3,
+            alpha=0.9,
+        )
+    if _drawn(record):
+        law = np.array(record["law"]["values"], dtype=float)  # NaN where it was not evaluated
+        positive = law > 0
+        axis.plot(h[positive], law[positive], **LAW)
+
+
+def _drawn(record: Record) -> bool:
+    """Whether a record's law is a line of the figure."""
+    gap = record["quantity"] in ("mean_gap", "rms_gap")
+    return gap and any(record.get("law", {}).get("values", ()))
+
+
+def _law_words(record: Record) -> list[str]:
+    """Derived order behind a verdict; nothing where there is no law."""
+    law = record.get("law", {})
+    if law.get("order") is not None:
+        sign = "+" if law["order"] else ""
+        words = f"law {law['order']:{sign}.4g}" + (" log" if law["log"] else "")
+        return [words + (" disagrees" if law["agrees"] is False else "")]
+    return [f"law {'agrees' if law['agrees'] else 'disagrees'}"] if law.get("values") else []
+
+
+def _is_long(kernel: str) -> bool:
+    """Whether a kernel's name leaves no room for order and law on the same line."""
+    return len(kernel) > LONGEST
 
 
 def _label_verdicts(axis: Axes, records: Sequence[Record], kernels: Sequence[str]) -> None:
@@ -174,12 +204,16 @@ def _label_verdicts(axis: Axes, records: Sequence[Record], kernels: Sequence[str
         if record["quantity"] != "mean_gap":
             continue
         position = kernels.index(record["kernel"])
-        numbers = ""
+        parts: list[str] = []
         if record["order"] is not None:
             low, high = record["order_interval"]
-            numbers = f", order {record['order']:+.2f} [{low:+.2f}, {high:+.2f}]".replace("-", "−")
+            parts.append(f"order {record['order']:+.2f} [{low:+.2f}, {high:+.2f}]")
+        parts += _law_words(record)
+        numbers = "; ".join(parts).replace("-", "−")
         colour, marker = COLOURS[position % len(COLOURS)], MARKERS[position % len(MARKERS)]
-        label = f"{record['kernel']}: {record['verdict']}{numbers}"
+        label = f"{record['kernel']}: {record['verdict']}"
+        if numbers:  # a label wider than its panel would push the panels apart
+            label += ("\n" if _is_long(record["kernel"]) else ", ") + numbers
         handles.append(Line2D([], [], color=colour, marker=marker, linestyle="none", label=label))
     axis.legend(
         handles=handles,
@@ -191,7 +225,7 @@ def _label_verdicts(axis: Axes, records: Sequence[Record], kernels: Sequence[str
     )
 
 
-def _legend(figure: Figure) -> None:
+def _legend(figure: Figure, with_law: bool) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
@@ -207,4 +241,6 @@ def _legend(figure: Figure) -> None:
             label="rms gap (± 2 s.e.), fit",
         ),
     ]
+    if with_law:
+        handles.append(Line2D([], [], **LAW, label="law, not fitted"))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradconv.problem import CHOICES
@@ -12,16 +12,24 @@ from gradconv.statistics import QUANTITIES
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from gradconv.agreement import Agreement
     from gradconv.sweeps import Sweep
 
 SCHEMA = "gradconv.sweep/1"
 Record = dict[str, Any]
 
 
-def records(sweep: Sweep) -> list[Record]:
+def records(sweep: Sweep, laws: Mapping[str, Agreement]) -> list[Record]:
     """One record a quantity, with the keys of the data contract; JSON values only.
 
     NaN and infinity (an order that no power describes) become None.
+
+    Parameters
+    ----------
+    sweep : Sweep
+        What was measured.
+    laws : mapping of str to Agreement
+        By quantity, what was derived and whether it goes through the data.
     """
     found = []
     for quantity in QUANTITIES:
@@ -44,10 +52,25 @@ def records(sweep: Sweep) -> list[Record]:
                 "reason": rate.reason,
                 "replicates": sweep.sample.replicates,
                 "exact": sweep.sample.exact and quantity in ("level_norm", "mean_gap"),
+                "law": law_record(laws[quantity]),
                 "notes": list(sweep.notes),
             }
         )
     return found
+
+
+def law_record(law: Agreement) -> Record:
+    """What was derived for a rate, and whether it agrees; JSON values only."""
+    order = math.nan if law.order is None else law.order
+    return {
+        "order": number(order),
+        "log": law.logs,
+        "decay": decay(order),
+        "coefficient": None if law.coefficient is None else number(law.coefficient),
+        "agrees": law.agrees,
+        "reason": law.reason,
+        "values": [number(v) for v in law.values],
+    }
 
 
 def document(found: Sequence[Record], provenance: dict[str, Any]) -> dict[str, Any]:
@@ -98,7 +121,20 @@ def _window(record: Record) -> str:
     return f"{round(1 / h[first])}-{round(1 / h[last])}"
 
 
-COLUMNS = ("quantity", "order", "interval", "n of the fit", "verdict")
+def law_text(law: Record) -> str:
+    """Derived order and what the full law says of the data: ``"-2 agrees"``."""
+    words = []
+    if law["order"] is not None:
+        sign = "+" if law["order"] else ""
+        words.append(f"{law['order']:{sign}.4g}" + (" log" if law["log"] else ""))
+    elif law["decay"] == "faster than algebraic":
+        words.append("zero" if not law["coefficient"] else "any power")
+    if law["agrees"] is not None:
+        words.append("agrees" if law["agrees"] else "DISAGREES")
+    return " ".join(words) or "-"
+
+
+COLUMNS = ("quantity", "order", "interval", "n of the fit", "law", "verdict")
 
 
 def rows(found: Iterable[Record], choices: Sequence[str]) -> list[list[str]]:
@@ -110,6 +146,7 @@ def rows(found: Iterable[Record], choices: Sequence[str]) -> list[list[str]]:
             _order(r),
             _interval(r),
             _window(r),
+            law_text(r["law"]),
             r["verdict"],
         ]
         for r in found
@@ -135,18 +172,21 @@ def table(found: Sequence[Record], quantities: Sequence[str] = QUANTITIES) -> Ta
     shown = [r for r in found if r["quantity"] in quantities]
     choices = varying(shown) or ["kernel"]
     layout = Table(
-        title="signed orders: q ~ C h^order, negative = divergence", title_justify="left"
+        title="signed orders: q ~ C h^order, negative = divergence; law: derived, not fitted",
+        title_justify="left",
     )
     for name in (*choices, *COLUMNS):
         numeric = name in ("order", "interval", "n of the fit")
-        layout.add_column(name, justify="right" if numeric else "left", no_wrap=numeric)
+        narrow = numeric or name == "law"
+        layout.add_column(name, justify="right" if numeric else "left", no_wrap=narrow)
     previous: list[str] | None = None
     for cells in rows(shown, choices):
         if previous is not None and previous != cells[: len(choices)]:
             layout.add_section()
         previous = cells[: len(choices)]
         verdict = Text(cells[-1], style=STYLES.get(cells[-1], ""))
-        layout.add_row(*cells[:-1], verdict)
+        law = Text(cells[-2], style="bold red" if "DISAGREES" in cells[-2] else "")
+        layout.add_row(*cells[:-2], law, verdict)
     return layout
 
 
@@ -157,7 +197,9 @@ def markdown(found: Sequence[Record], provenance: dict[str, Any]) -> str:
     lines = [
         "# Signed orders of the gradient under mesh refinement",
         "",
-        "Each quantity is fitted as q(h) = C h^order; a negative order is divergence.",
+        "Each quantity is fitted as q(h) = C h^order; a negative order is divergence. Law: the "
+        "derived order, and whether the full law, at the mesh size of every level, goes through "
+        "the data.",
         f"Shared by all rows: {constant(found)}.",
         "",
         "| " + " | ".join(header) + " |",
@@ -168,6 +210,9 @@ def markdown(found: Sequence[Record], provenance: dict[str, Any]) -> str:
     notes = sorted({note for r in found for note in r["notes"]})
     if notes:
         lines += ["", "Notes:", "", *(f"- {note}" for note in notes)]
+    laws = _law_reasons(found, choices)
+    if laws:
+        lines += ["", "Laws:", "", *(f"- {line}" for line in laws)]
     digest = provenance["configuration_hash"][:12]
     commit = (provenance["commit"] or "none")[:12] + (" (dirty)" if provenance["dirty"] else "")
     lines += [
@@ -179,6 +224,20 @@ def markdown(found: Sequence[Record], provenance: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _law_reasons(found: Iterable[Record], choices: Sequence[str], known: bool = True) -> list[str]:
+    """Why laws disagree or are not held against all levels; rates with one reason share a line."""
+    grouped: dict[str, list[str]] = {}
+    for r in found:
+        law = r["law"]
+        complete = law["agrees"] is True and None not in law["values"]
+        if complete or not (known or law["agrees"] is False):
+            continue
+        label = " ".join([*(str(r[c]) for c in choices), r["quantity"].replace("_", " ")])
+        word = {True: "in part", False: "disagrees", None: "not compared"}[law["agrees"]]
+        grouped.setdefault(f"{word}: {law['reason']}", []).append(label)
+    return [f"{reason} ({', '.join(labels)})" for reason, labels in grouped.items()]
+
+
 def footnotes(found: Sequence[Record], quantities: Sequence[str] = QUANTITIES) -> list[str]:
     """Why records are undecided, and what else is worth a note."""
     choices = varying(found) or ["kernel"]
@@ -187,6 +246,8 @@ def footnotes(found: Sequence[Record], quantities: Sequence[str] = QUANTITIES) -
         if r["verdict"] == "undecided" and r["quantity"] in quantities:
             label = ", ".join([*(str(r[c]) for c in choices), r["quantity"].replace("_", " ")])
             lines.append(f"undecided ({label}): {r['reason']}")
+    shown = [r for r in found if r["quantity"] in quantities]
+    lines += [f"law {line}" for line in _law_reasons(shown, choices, known=False)]
     notes: dict[str, list[str]] = {}
     for r in found:
         for note in r["notes"]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradconv import plots, report
+from gradconv.agreement import agreements
 from gradconv.config import SweepConfig
 from gradconv.mesh import MeshHierarchy
 from gradconv.problem import Problem
@@ -93,7 +94,8 @@ def run(
     found: list[report.Record] = []
     for index, (problem, hierarchy) in enumerate(cells):
         sweeps.append(_run_cell(config, problem, hierarchy, folder, meter.of(index)))
-        found += report.records(sweeps[-1])
+        manner = {name: config.manner[name] for name in ("memory", "threads")}
+        found += report.records(sweeps[-1], agreements(sweeps[-1], **manner))
         if folder is not None:
             _write_rates(folder.path, found, origin)
     document = report.document(found, origin)

@@ -101,6 +101,14 @@ def check_record(record: dict[str, Any], levels: int) -> None:
         assert low <= record["order"] <= high
         assert 0 <= first < last < length
         assert record["coefficient"] > 0
+    law = record["law"]
+    keys = {"order", "log", "decay", "coefficient", "agrees", "reason", "values"}
+    assert set(law) == keys
+    assert law["agrees"] in (True, None), law["reason"]
+    assert law["reason"]
+    assert len(law["values"]) in (0, length)
+    assert (law["agrees"] is None) == (not any(v is not None for v in law["values"]))
+    assert law["order"] is None or math.isfinite(law["order"])
     signs = {"converges": 1, "diverges": -1, "grows": -1}
     if record["verdict"] in signs and record["order"] is not None:
         assert np.sign(record["order"]) == signs[record["verdict"]]

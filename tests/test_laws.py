@@ -262,9 +262,11 @@ def test_derive_command() -> None:
     assert "h" in gap["expression"]
     reasons = {r["quantity"]: r["reason"] for r in document["laws"]}
     assert sorted(reasons) == ["level_norm", "mean_gap", "rms_gap", "variance"]
-    assert "not derived" in reasons["variance"]
+    assert set(reasons.values()) == {""}
+    orders = {r["quantity"]: r["order"] for r in document["laws"]}
+    assert orders["variance"] == orders["rms_gap"] == -1.0
     assert reasons["mean_gap"] == ""
-    assert "none: the fluctuation" in CliRunner().invoke(app, arguments).output
+    assert "norm_theta*sigma**2" in CliRunner().invoke(app, arguments).output
     assert r"\frac" in CliRunner().invoke(app, [*arguments, "--latex"]).output
     assert "flat spectrum" in CliRunner().invoke(app, [*arguments, "--steps"]).output
 

@@ -347,13 +347,17 @@ def test_constant_of_the_variance(case: tuple[Any, ...]) -> None:
     constant, change = variance_constant(problem, levels, order, corrections)
     assert change < tolerance
     law = law_of(problem)
-    if "variance" not in law.laws:  # then it says why, and the full law has the same constant
-        assert "not derived" in law.missing["variance"]
-        hierarchy = MeshHierarchy.powers_of_two(problem.dim, levels[0] - 1, levels[-1])
-        values = law.evaluate(hierarchy)["variance"]
-        found, _ = richardson(hierarchy.h[1:], values, order, corrections)
-        assert found == pytest.approx(constant, rel=tolerance, abs=0.0)
-        assert 2 * found != pytest.approx(constant, rel=3 * tolerance, abs=0.0)
+    derived = law.quantity("variance")
+    assert derived.order == pytest.approx(order, abs=1e-9)
+    assert derived.coefficient() == pytest.approx(constant, rel=max(tolerance, 1e-9), abs=0.0)
+    assert_check_catches_wrong_constants(
+        derived.order, derived.coefficient(), constant, max(tolerance, 1e-9)
+    )
+    hierarchy = MeshHierarchy.powers_of_two(problem.dim, levels[0] - 1, levels[-1])
+    values = law.evaluate(hierarchy)["variance"]
+    found, _ = richardson(hierarchy.h[1:], values, order, corrections)
+    assert found == pytest.approx(constant, rel=tolerance, abs=0.0)
+    assert 2 * found != pytest.approx(constant, rel=3 * tolerance, abs=0.0)
 
 
 def test_extrapolated_constants_have_their_closed_forms() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from gradconv.claims.claim import Record
 from gradconv.claims.present import verdict_text
 from gradconv.claims.rules import word
-from gradconv.plots import COLOURS, MARKERS, STYLE
+from gradconv.plots import COLOURS, LAW, MARKERS, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +24,6 @@ VERDICT_COLOURS = {
     "not reproduced": COLOURS[1],
     "not yet measured": "0.35",
 }
-LAW: dict[str, Any] = {"color": "0.15", "linestyle": (0, (1.2, 1.6)), "linewidth": 1.1, "zorder": 4}
 
 
 def claim_figure(claim: Record) -> Figure:

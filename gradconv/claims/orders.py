@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
-from gradconv.agreement import compare
+from gradconv.agreement import Agreement, compare, confirm, extent
 from gradconv.claims.claim import LAYER, Bound, Case, Claim, Finding, Record
 from gradconv.errors import LawError
 from gradconv.kernels import KernelOptions
-from gradconv.laws import derive
+from gradconv.laws import Law, derive
 from gradconv.mesh import MeshHierarchy
 from gradconv.problem import Problem
 from gradconv.rates import Rate
@@ -68,31 +67,27 @@ def order_findings(claim: Claim) -> Iterator[Finding]:
         problem = Problem(**case.problem)
         hierarchy = MeshHierarchy.powers_of_two(problem.dim, *case.levels)
         result = sweep(problem, hierarchy, replicates=case.replicates, seed=SEED)
-        law, values, comparison, why = _derivation(problem, result)
+        law, agreements, why = _derivation(result, case.quantities)
         for quantity in case.quantities:
-            derived = _derived(law, comparison, why, quantity, hierarchy, values)
+            derived = _derived(law, agreements, why, quantity, float(hierarchy.h[-1]))
             yield _finding(claim.bound, case, result, quantity, derived)
 
 
 def _derivation(
-    problem: Problem, result: Sweep
-) -> tuple[Any, Mapping[str, np.ndarray], Mapping[str, Any], str]:
-    """Law, its values at the levels, its comparison with the sweep, and why there is none."""
+    result: Sweep, quantities: Sequence[str]
+) -> tuple[Law | None, Mapping[str, Agreement], str]:
+    """Law of a sweep's problem, how the judged quantities agree, and why there is no law."""
     try:
-        law = derive(problem)
+        law = derive(result.problem)
     except LawError as error:
-        return None, {}, {}, str(error)
-    values = law.evaluate(result.hierarchy)
-    return law, values, compare(law, result, values), ""
+        return None, {}, str(error)
+    affordable = extent(result.problem, result.hierarchy, result.sample.replicates).levels
+    values = law.evaluate(result.hierarchy, {q: affordable[q] for q in quantities})
+    return law, confirm(compare(law, result, values), result), ""
 
 
 def _derived(
-    law: Any,
-    comparison: Mapping[str, Any],
-    why: str,
-    quantity: str,
-    hierarchy: MeshHierarchy,
-    values: Mapping[str, np.ndarray],
+    law: Law | None, agreements: Mapping[str, Agreement], why: str, quantity: str, fine_h: float
 ) -> Derived:
     if law is None:
         return Derived({"missing": why}, None, None, why)
@@ -100,21 +95,19 @@ def _derived(
         found = law.quantity(quantity)
     except LawError as error:
         return Derived({"missing": str(error)}, None, None, str(error))
-    agreement = comparison.get(quantity)
-    evaluated = values.get(quantity)
+    agreement = agreements[quantity]
     record = {
         "missing": "",
         "order": number(found.order),
         "decay": decay(found.order),
-        "coefficient": number(found.coefficient(float(hierarchy.h[-1]))),
+        "coefficient": number(found.coefficient(fine_h)),
         "expression": str(found.expression),
         "latex": found.latex,
         "verdict": found.verdict,
         "assumptions": list(found.assumptions),
-        "values": [] if evaluated is None else [number(float(v)) for v in evaluated],
+        "values": [number(v) for v in agreement.values],
     }
-    agrees = None if agreement is None else agreement.agrees
-    return Derived(record, found.order, agrees, "" if agreement is None else agreement.reason)
+    return Derived(record, found.order, agreement.agrees, agreement.reason)
 
 
 def _finding(bound: Bound, case: Case, result: Sweep, quantity: str, derived: Derived) -> Finding:

@@ -90,7 +90,7 @@ def _fluctuations(
     noise = noise_spectra(problem, hierarchy, source)
     if not isinstance(problem.signal, RandomField):
         return noise, [np.zeros(mesh.shape) for mesh in hierarchy.meshes]
-    powers, crosses = _signal_spectra(problem, hierarchy, problem.signal)
+    powers, crosses = signal_spectra(problem, hierarchy, problem.signal)
     gain = problem.noise.gain
     covariances = [s + gain**2 * p for s, p in zip(noise, powers, strict=True)]
     return covariances, [gain * c for c in crosses]
@@ -149,9 +149,11 @@ def _pixel_spectra(
     return [*coarse, flat(channels, finest)]
 
 
-def _signal_spectra(
+def signal_spectra(
     problem: Problem, hierarchy: MeshHierarchy, signal: RandomField
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Mean power of a random signal's modes on each level, and its product with the target."""
+
     def down(mesh: Mesh, sizes: tuple[int, ...]) -> tuple[list[np.ndarray], list[np.ndarray]]:
         power = signal.spectrum(mesh)
         cross = power * _multiplier(problem, mesh)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from gradconv.errors import LawError
 from gradconv.laws.expansion import gap_terms
 from gradconv.laws.lattice import evaluate, why_no_variance
-from gradconv.laws.law import Law, QuantityLaw, Term, VectorTerm
+from gradconv.laws.law import Law, QuantityLaw, Term, VectorTerm, precedence
 from gradconv.laws.mean import mean_terms
+from gradconv.laws.variance import rms_law, variance_budget, variance_law
+from gradconv.laws.writing import Pieces
 from gradconv.problem import Problem
-
-NOT_EXPANDED = (
-    "the fluctuation's expansion in powers of h is not derived: its law is evaluated mesh by mesh"
-)
 
 
 def derive(problem: Problem) -> Law:
@@ -51,11 +48,10 @@ def derive(problem: Problem) -> Law:
     reason = _no_law_at_all(problem)
     if reason:
         raise LawError(reason)
-    missing = {q: NOT_EXPANDED for q in ("variance", "rms_gap")}
-    why = why_no_variance(problem)
-    if why:
-        missing = dict.fromkeys(missing, why)
+    missing: dict[str, str] = {}
     laws: dict[str, QuantityLaw] = {}
+    gaps: tuple[VectorTerm, ...] | None = None
+    pieces = Pieces(problem)
     try:
         terms = mean_terms(problem)
     except LawError as error:
@@ -67,8 +63,10 @@ def derive(problem: Problem) -> Law:
                 "h and h_L"
             )
         else:
-            _add(laws, missing, problem, "level_norm", terms)
-        _add(laws, missing, problem, "mean_gap", gap_terms(terms))
+            _add(laws, missing, pieces, "level_norm", terms)
+        gaps = gap_terms(terms)
+        _add(laws, missing, pieces, "mean_gap", gaps)
+    _add_spread(laws, missing, problem, gaps)
     return Law(problem, laws, missing, partial(evaluate, problem))
 
 
@@ -94,23 +92,45 @@ def _logarithm_of_data(problem: Problem, terms: tuple[VectorTerm, ...]) -> bool:
 def _add(
     laws: dict[str, QuantityLaw],
     missing: dict[str, str],
-    problem: Problem,
+    pieces: Pieces,
     quantity: str,
     terms: tuple[VectorTerm, ...],
 ) -> None:
     try:
-        laws[quantity] = norm_law(problem, quantity, terms)
+        laws[quantity] = norm_law(pieces.problem, quantity, terms, pieces)
     except LawError as error:
         missing[quantity] = str(error)
 
 
-def precedence(term: VectorTerm) -> tuple[float, float, int]:
-    """Sort key: the larger term first, for h_L = h/λ with λ large and h small."""
-    return term.power + term.fine, -term.power, -term.logs
+def _add_spread(
+    laws: dict[str, QuantityLaw],
+    missing: dict[str, str],
+    problem: Problem,
+    gaps: tuple[VectorTerm, ...] | None,
+) -> None:
+    """Variance and rms gap."""
+    try:
+        why = why_no_variance(problem)
+        if why:
+            raise LawError(why)
+        budget = variance_budget(problem)
+    except LawError as error:
+        missing.update(dict.fromkeys(("variance", "rms_gap"), str(error)))
+        return
+    given = assumptions(problem)
+    laws["variance"] = variance_law(problem, budget, given)
+    if gaps is None or "mean_gap" in missing:
+        missing["rms_gap"] = missing["mean_gap"]
+    else:
+        laws["rms_gap"] = rms_law(problem, budget, gaps, given)
 
 
-def norm_law(problem: Problem, quantity: str, terms: tuple[VectorTerm, ...]) -> QuantityLaw:
+def norm_law(
+    problem: Problem, quantity: str, terms: tuple[VectorTerm, ...], pieces: Pieces | None = None
+) -> QuantityLaw:
     """Law of the norm of a sum of vectors: its leading term, then what others add to first order.
+
+    `pieces` write it in symbols.
 
     Raises
     ------
@@ -149,32 +169,17 @@ def norm_law(problem: Problem, quantity: str, terms: tuple[VectorTerm, ...]) -> 
     return QuantityLaw(
         quantity,
         tuple(found),
-        _expression(found[:2]),
+        None,
         assumptions(problem),
-        steps(problem, terms),
+        (),
         terms,
+        pieces,
     )
 
 
 def _tail_is_open(problem: Problem) -> bool:
     endless = problem.signal.random and problem.signal.finite_modes(problem.dim) is None
     return endless and problem.restriction.name != "spectral"
-
-
-def _expression(terms: list[Term]) -> Any:
-    import sympy
-
-    h, fine = sympy.Symbol("h", positive=True), sympy.Symbol("h_L", positive=True)
-
-    def number(x: float) -> Any:
-        return sympy.nsimplify(x, rational=True, tolerance=1e-9)
-
-    return sympy.Add(
-        *[
-            t.symbol * h ** number(t.power) * fine ** number(t.fine) * sympy.log(1 / h) ** t.logs
-            for t in terms
-        ]
-    )
 
 
 def assumptions(problem: Problem) -> tuple[str, ...]:
@@ -188,26 +193,4 @@ def assumptions(problem: Problem) -> tuple[str, ...]:
         found.append("the signal is a stationary random field of mean zero, channels independent")
     if problem.noise.name != "none":
         found.append("the noise is stationary and independent of the signal")
-    return tuple(found)
-
-
-_REGIONS = {
-    "inner": "inner region, k of order 1: kernel and restriction expanded in h, moments of the "
-    "spectrum",
-    "outer": "outer region, k of order 1/h: the spectrum's tail integrated over the frequencies "
-    "of a cell",
-    "flat": "flat spectrum: the covariance of restricted independent pixels in closed form",
-    "alias": "aliases of the spectrum's tail at fixed k",
-    "boundary": "end of the band: corrections of the trapezoidal rule",
-}
-
-
-def steps(problem: Problem, terms: tuple[VectorTerm, ...]) -> tuple[str, ...]:
-    """How the terms were found, one line each."""
-    found = ["E g = Σ_k Re[conj(∂σ)(σ P(k) − C(k))], P the input's power, C its part in the target"]
-    for t in sorted(terms, key=precedence):
-        powers = f"h^{t.power:g}" + (f" h_L^{t.fine:g}" if t.fine else "")
-        powers += " log(1/h)" if t.logs else ""
-        size = float(np.linalg.norm(t.vector))
-        found.append(f"{t.origin}, {_REGIONS[t.region]}: {powers}, norm {size:.4g}")
     return tuple(found)

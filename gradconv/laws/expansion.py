@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gradconv.errors import LawError
-from gradconv.laws.ingredients import Density, Transfer, flat_covariance
+from gradconv.laws.ingredients import Density, Power, Transfer, flat_covariance
 from gradconv.laws.law import VectorTerm
 from gradconv.laws.moments import Factor
 from gradconv.laws.symbols import compiled, wave_numbers
@@ -117,3 +117,10 @@ def pixel_covariance(problem: Problem, transfer: Transfer, density: Density) -> 
         return [(e, -e, rows[lag]) for e, rows in parts if lag in rows]
 
     return (0.0, own), local
+
+
+def over_axes(exponents: tuple[float, ...]) -> Power:
+    """Sum of an exponent over the axes: d times it where all axes have the same."""
+    if len(set(exponents)) == 1:
+        return Power(dim=exponents[0])
+    return Power(sum(exponents))

@@ -6,20 +6,28 @@ import math
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import gamma
 
 from gradconv.errors import LawError
 from gradconv.kernels import KernelFormula
-from gradconv.laws.expansion import Polynomial, pixel_covariance, target_factors, transfer_series
-from gradconv.laws.ingredients import ORDER, Density, Transfer
-from gradconv.laws.integrals import Profile, face_integral, lag_integral
+from gradconv.laws.expansion import (
+    Polynomial,
+    over_axes,
+    pixel_covariance,
+    target_factors,
+    transfer_series,
+)
+from gradconv.laws.ingredients import ORDER, Density, Power, Transfer
+from gradconv.laws.integrals import Lags, Profile, face_integral, lag_integral
 from gradconv.laws.law import VectorTerm
 from gradconv.laws.moments import lattice_moment
 from gradconv.laws.symbols import compiled, kernel_values, mesh_size, wave_numbers
 from gradconv.problem import Problem
+
+Slopes = dict[int, Polynomial]
 
 
 def grid_terms(
@@ -27,25 +35,27 @@ def grid_terms(
 ) -> list[VectorTerm]:
     """Terms of a field's part in the mean gradient."""
     if density.flat:
-        found = _grid_flat(problem, formula, transfer, density)
+        parts = flat_parts(problem, formula, transfer, density)
+        found = [_lag_term(part, density, origin) for part in parts]
         if not density.origin:  # without the mode k = 0
-            inner = _grid_inner(problem, formula, transfer, _only_origin(problem, density), origin)
+            inner = _grid_inner(problem, formula, transfer, only_origin(problem, density), origin)
             found += [t for t in inner if t.power == t.fine == 0]
         return found
     found = _grid_inner(problem, formula, transfer, density, origin)
     if not density.finite:
-        found += _grid_outer(problem, formula, transfer, density, origin)
+        outer = outer_parts(problem, formula, transfer, density, origin)
+        found += [_lag_term(part, density, origin) for part in outer]
     return found
 
 
-def _only_origin(problem: Problem, density: Density) -> Density:
+def only_origin(problem: Problem, density: Density) -> Density:
     """Minus the mode j = 0."""
     zero = np.zeros((1, problem.dim))
     return Density(density.scale, density.symbol, modes=zero, power=np.array([-density.scale]))
 
 
 @lru_cache(maxsize=256)
-def _slope_series(slope: Any, k: tuple[Any, ...], h: Any) -> tuple[tuple[int, Any, Any], ...]:
+def slope_series(slope: Any, k: tuple[Any, ...], h: Any) -> tuple[tuple[int, Any, Any], ...]:
     """(power of h, monomial in k, coefficient) of a slope that is regular at h = 0."""
     import sympy
 
@@ -60,14 +70,14 @@ def _slope_series(slope: Any, k: tuple[Any, ...], h: Any) -> tuple[tuple[int, An
     return tuple((m[0], m[1:], c) for m, c in poly.terms())
 
 
-def _expanded_slopes(problem: Problem, formula: KernelFormula) -> dict[int, Polynomial]:
+def expanded_slopes(problem: Problem, formula: KernelFormula) -> Slopes:
     """∂σ/∂θ as Σ h^p times polynomials in k, coefficients of shape ``(p,)``."""
     k, h = wave_numbers(problem.dim), mesh_size()
     count = problem.convolution.theta.shape[2]
     constants, fixed = tuple(formula.constants), tuple(formula.constants.values())
     found: dict[int, Polynomial] = {}
     for position, slope in enumerate(formula.slopes):
-        for power, mu, coefficient in _slope_series(slope, k, h):
+        for power, mu, coefficient in slope_series(slope, k, h):
             part = found.setdefault(power, {})
             values = part.setdefault(mu, np.zeros(count, dtype=complex))
             function = compiled((*constants, *formula.index), coefficient)
@@ -79,51 +89,79 @@ def _expanded_slopes(problem: Problem, formula: KernelFormula) -> dict[int, Poly
     return found
 
 
-def _grid_inner(
-    problem: Problem, formula: KernelFormula, transfer: Transfer, density: Density, origin: str
-) -> list[VectorTerm]:
-    kernel = problem.convolution
-    theta, scale = kernel.theta, np.broadcast_to(kernel.scale, kernel.theta.shape)
-    slopes = _expanded_slopes(problem, formula)
-    gains = transfer_series(problem, transfer, origin)
-    factors = target_factors(problem) if origin == "signal" else None
-    gain = problem.noise.gain if origin == "signal" else 1.0
-    own = np.eye(*theta.shape[:2])[:, :, None]
-    found = []
+class InnerPart(NamedTuple):
+    """weight · slope · symbol · moment: one product of expansions in the inner region.
 
-    def moment(mu: tuple[int, ...], weights: Any) -> tuple[complex, float]:
-        return lattice_moment(density, mu, weights)
+    Parameters
+    ----------
+    power, fine : float
+        Exponents of h and h_L.
+    weight : float
+        Coefficient in the restriction's transfer.
+    slope, symbol : (int, tuple of int)
+        The term of the slopes' and of σ's expansion (power of h, monomial in k); no `symbol`: the
+        target in σ's place.
+    total : tuple of int
+        Exponents of k in the moment.
+    """
 
-    def record(a: int, b: int, mu: tuple[int, ...], part: np.ndarray, weighted: bool) -> None:
-        value, pole = moment(mu, factors if weighted else None)
-        sign = -gain if weighted else gain**2
-        mixed = sign * scale * (part * value).real
-        region = "inner"
-        power = a + density.mesh_power
-        found.append(VectorTerm(power, b, 0, mixed, origin, region))
-        if pole:
-            logs = 2.0 * pole * sign * scale * np.real(part)
-            found.append(VectorTerm(power, b, 1, logs, origin, region))
+    power: float
+    fine: float
+    weight: float
+    slope: tuple[int, Lags]
+    symbol: tuple[int, Lags] | None
+    total: Lags
 
+
+def inner_parts(
+    gains: dict[tuple[int, int], Polynomial], slopes: Slopes, target: bool
+) -> Iterator[InnerPart]:
+    """Products of the expansions of transfer, slopes and symbol, up to `ORDER`."""
     for (a, b), polynomial in gains.items():
         for nu, weight in polynomial.items():
             for p, left in slopes.items():
                 if a + b + p > ORDER:
                     continue
-                for mu, values in left.items():
+                for mu in left:
                     total = tuple(x + y for x, y in zip(mu, nu, strict=True))
-                    if origin == "signal":
-                        part = weight * own * values.conj()
-                        record(a + p, b, total, part, True)
+                    if target:
+                        yield InnerPart(a + p, b, weight, (p, mu), None, total)
                     for q, right in slopes.items():
                         if a + b + p + q > ORDER:
                             continue
-                        for rho, others in right.items():
-                            symbol = np.einsum("oip,p->oi", theta, others)[:, :, None]
-                            part = weight * values.conj() * symbol
+                        for rho in right:
                             both = tuple(x + y for x, y in zip(total, rho, strict=True))
                             if sum(both) % 2 == 0:
-                                record(a + p + q, b, both, part, False)
+                                yield InnerPart(a + p + q, b, weight, (p, mu), (q, rho), both)
+
+
+def _grid_inner(
+    problem: Problem, formula: KernelFormula, transfer: Transfer, density: Density, origin: str
+) -> list[VectorTerm]:
+    kernel = problem.convolution
+    theta, scale = kernel.theta, np.broadcast_to(kernel.scale, kernel.theta.shape)
+    slopes = expanded_slopes(problem, formula)
+    gains = transfer_series(problem, transfer, origin)
+    factors = target_factors(problem) if origin == "signal" else None
+    gain = problem.noise.gain if origin == "signal" else 1.0
+    own = np.eye(*theta.shape[:2])[:, :, None]
+    found = []
+    for part in inner_parts(gains, slopes, origin == "signal"):
+        left = slopes[part.slope[0]][part.slope[1]].conj()
+        if part.symbol is None:
+            sign, right = -gain, own
+            value, pole = lattice_moment(density, part.total, factors)
+        else:
+            others = slopes[part.symbol[0]][part.symbol[1]]
+            sign, right = gain**2, np.einsum("oip,p->oi", theta, others)[:, :, None]
+            value, pole = lattice_moment(density, part.total, None)
+        vector = part.weight * left * right
+        power = part.power + density.mesh_power
+        mixed = sign * scale * (vector * value).real
+        found.append(VectorTerm(power, part.fine, 0, mixed, origin, "inner"))
+        if pole:
+            logs = 2.0 * pole * sign * scale * np.real(vector)
+            found.append(VectorTerm(power, part.fine, 1, logs, origin, "inner"))
     return found
 
 
@@ -142,7 +180,7 @@ def _scaling(slope: Any, k: tuple[Any, ...], h: Any) -> float:
     return -float(power)
 
 
-def _scalings(problem: Problem, formula: KernelFormula) -> np.ndarray:
+def scalings(problem: Problem, formula: KernelFormula) -> np.ndarray:
     """Scaling q of each parameter's slope."""
     k, h = wave_numbers(problem.dim), mesh_size()
     each = np.array([_scaling(s, k, h) for s in formula.slopes])
@@ -157,7 +195,7 @@ def lag_coefficients(
     With `target`, Re[conj(b_m)] of the diagonal pairs instead.
     """
     kernel, dim = problem.convolution, problem.dim
-    scalings = _scalings(problem, formula)
+    each = scalings(problem, formula)
     reach = 2 if formula.values is None else int(np.abs(formula.values).max(initial=1))
     n = 1 << (4 * reach + 1).bit_length()
     phi = 2.0 * np.pi * np.fft.fftfreq(n)
@@ -166,43 +204,106 @@ def lag_coefficients(
     scale = np.broadcast_to(kernel.scale, kernel.theta.shape)
     basis = values.slopes / scale.reshape(*scale.shape, *(1,) * dim)
     own = np.eye(*kernel.theta.shape[:2]).reshape(*kernel.theta.shape[:2], *(1,) * (dim + 1))
-    for q in {0.0} if target else set(scalings):
+    for q in {0.0} if target else set(each):
         if target:
             mixed = (own * values.slopes.conj()).real
         else:
-            chosen = kernel.theta * (scalings == q)
+            chosen = kernel.theta * (each == q)
             symbol = np.einsum("oip,oip...->oi...", chosen, basis)
             mixed = (values.slopes.conj() * symbol[:, :, None]).real
         lags = np.fft.fftn(mixed, axes=tuple(range(-dim, 0)), norm="forward").real
-        for p in set(scalings):
-            part = lags * (scalings == p).reshape(-1, *(1,) * dim)
+        for p in set(each):
+            part = lags * (each == p).reshape(-1, *(1,) * dim)
             size = np.abs(part).max()
             for index in np.argwhere(np.abs(part).max(axis=(0, 1, 2)) > 1e-14 * size):
                 lag = tuple(int(i) if i <= n // 2 else int(i) - n for i in index)
                 yield -(p + q), lag, part[(..., *index)]
 
 
-def _grid_flat(
+class LagPart(NamedTuple):
+    """What one lag of the covariance of neighbouring pixels adds to a vector.
+
+    Parameters
+    ----------
+    kind : str
+        flat (a product of `choices` over the axes), outer (`lag_integral`), or a correction at the
+        end of the band: kink and nyquist (`face_integral`), band, pole, far.
+    step : int
+        i of the term |j|^{−α−2i} of the spectrum's tail.
+    power, fine : Power
+        Exponents of h and h_L.
+    logs : int
+        Exponent of log(1/h).
+    slopes : float
+        The power of h that the kernel's slopes bring.
+    lag : tuple of int
+        δ, in cells.
+    target : bool
+        Whether the target takes the place of the symbol.
+    vector : ndarray
+        The whole contribution.
+    choices : tuple
+        Exponents of h and h_L of each axis, for flat spectra.
+    """
+
+    kind: str
+    step: int
+    power: Power
+    fine: Power
+    logs: int
+    slopes: float
+    lag: Lags
+    target: bool
+    vector: np.ndarray
+    choices: tuple[tuple[float, float], ...] = ()
+
+
+_REGION = {"flat": "flat", "outer": "outer"}
+
+
+def _lag_term(part: LagPart, density: Density, origin: str) -> VectorTerm:
+    dim = len(part.lag)
+    power, fine = part.power.value(density, dim), part.fine.value(density, dim)
+    region = _REGION.get(part.kind, "boundary")
+    return VectorTerm(power, fine, part.logs, part.vector, origin, region)
+
+
+def flat_parts(
     problem: Problem, formula: KernelFormula, transfer: Transfer, density: Density
-) -> list[VectorTerm]:
+) -> Iterator[LagPart]:
     """Independent pixels: Σ_δ A_δ Cov(δ), the covariance of the restricted noise in cells."""
-    found = []
     covariance = pixel_covariance(problem, transfer, density)
+    own, none = Power(dim=-1.0, mesh=1.0), Power()
+    variance = (own, none) if problem.setting == "refinement" else (none, own)
     for power, lag, vector in lag_coefficients(problem, formula):
         # Cov = variance of a pixel times a product over the axes of sums of powers
-        choices = [covariance[1](abs(x)) for x in lag]
-        for parts in product(*choices):
-            a = sum(part[0] for part in parts)
-            b = sum(part[1] for part in parts)
+        for parts in product(*(covariance[1](abs(x)) for x in lag)):
             c = math.prod(part[2] for part in parts)
             if c:
-                h_power, fine = covariance[0]
-                amount = density.scale * c * vector
-                found.append(VectorTerm(power + h_power + a, fine + b, 0, amount, "noise", "flat"))
-    return found
+                choices = tuple((part[0], part[1]) for part in parts)
+                h, fine = (over_axes(tuple(x[side] for x in choices)) for side in (0, 1))
+                yield LagPart(
+                    "flat",
+                    0,
+                    variance[0].plus(*h).plus(power),
+                    variance[1].plus(*fine),
+                    0,
+                    power,
+                    lag,
+                    False,
+                    density.scale * c * vector,
+                    choices,
+                )
 
 
-def _profile(problem: Problem, transfer: Transfer, origin: str) -> Profile:
+def outer_profile(problem: Problem, transfer: Transfer, origin: str) -> Profile:
+    """What is left of a mode's power over the frequencies of a cell.
+
+    Raises
+    ------
+    LawError
+        If that has no closed form.
+    """
     if problem.setting == "refinement":
         if origin == "noise" or transfer.cut:
             return Profile("band")
@@ -221,40 +322,39 @@ def _profile(problem: Problem, transfer: Transfer, origin: str) -> Profile:
     return kind
 
 
-def _grid_outer(
+def outer_parts(
     problem: Problem, formula: KernelFormula, transfer: Transfer, density: Density, origin: str
-) -> list[VectorTerm]:
+) -> Iterator[LagPart]:
     """The tail |j|^{−α−2i} of the spectrum against the frequencies of a cell."""
     dim, alpha = problem.dim, density.alpha
-    found: list[VectorTerm] = []
     coefficients = None
     for i in range(ORDER):
         tail = alpha + 2 * i
         if i and density.shift == 0:
             break
         if coefficients is None:
-            lowest = -2.0 * max(_scalings(problem, formula))
+            lowest = -2.0 * max(scalings(problem, formula))
             if tail - dim + density.mesh_power + lowest > ORDER:
                 break
-            profile = _profile(problem, transfer, origin)
+            profile = outer_profile(problem, transfer, origin)
             gain = problem.noise.gain if origin == "signal" else 1.0
             coefficients = [
-                (p, lag, gain**2 * v) for p, lag, v in lag_coefficients(problem, formula)
+                (p, lag, False, gain**2 * v) for p, lag, v in lag_coefficients(problem, formula)
             ]
             if origin == "signal":
                 coefficients += [
-                    (p, lag, -gain * v) for p, lag, v in _outer_target(problem, formula)
+                    (p, lag, True, -gain * v) for p, lag, v in _outer_target(problem, formula)
                 ]
         ratio = (-density.shift) ** i / math.factorial(i)
         ratio *= float(gamma(alpha / 2 + i) / gamma(alpha / 2)) * density.scale
-        for power, lag, vector in coefficients:
-            value = lag_integral(tail, lag, profile)
-            p = power + tail - dim + density.mesh_power
-            if p > ORDER:
+        for slopes, lag, target, vector in coefficients:
+            power = Power(slopes + 2 * i, 1.0, -1.0, 1.0)
+            if power.value(density, dim) > ORDER:
                 continue
-            found.append(VectorTerm(p, 0.0, 0, ratio * value * vector, origin, "outer"))
-            found += _edges(problem, transfer, origin, tail, p, lag, ratio * vector, profile)
-    return found
+            amount = ratio * vector
+            part = LagPart("outer", i, power, Power(), 0, slopes, lag, target, amount)
+            yield part._replace(vector=lag_integral(tail, lag, profile) * amount)
+            yield from _edges(problem, transfer, origin, tail, part, profile)
 
 
 def _outer_target(problem: Problem, formula: KernelFormula) -> Any:
@@ -274,39 +374,44 @@ def _edges(
     transfer: Transfer,
     origin: str,
     tail: float,
-    power: float,
-    lag: tuple[int, ...],
-    vector: np.ndarray,
+    part: LagPart,
     profile: Profile,
-) -> list[VectorTerm]:
+) -> Iterator[LagPart]:
     """Corrections from where the modes end: the sum there is a trapezoidal rule with a kink."""
-    found = []
+    lag, dim = part.lag, len(part.lag)
+
+    def correction(kind: str, size: float, power: Power, fine: Power, logs: int = 0) -> LagPart:
+        vector = size * part.vector
+        return part._replace(kind=kind, power=power, fine=fine, logs=logs, vector=vector)
+
     if profile.kind == "band" and profile.width == 0.5:
         kink = -tail / 12.0 * face_integral(tail + 2.0, lag, profile)
-        found.append(VectorTerm(power + 2, 0.0, 0, kink * vector, origin, "boundary"))
+        yield correction("kink", kink, part.power.plus(2.0), part.fine)
         if transfer.cut and (problem.setting == "coarsening" or origin == "signal"):
             # a quarter of each end's power instead of a half
             missing = -0.5 * face_integral(tail, lag, profile)
-            found.append(VectorTerm(power + 1, 0.0, 0, missing * vector, origin, "boundary"))
+            yield correction("nyquist", missing, part.power.plus(1.0), part.fine)
+    own, rest = Power(part.slopes, mesh=1.0), Power(2.0 * part.step, 1.0, -1.0)
     if profile.kind == "all" and not any(lag):
         # the variance of a pixel is that of the data's own mesh, whatever h
-        own = power - (tail - len(lag))
         pole = lattice_moment(Density(1.0, 1, alpha=tail, origin=False), lag, None)[1]
         band = lag_integral(tail, lag, Profile("band"))
-        found.append(VectorTerm(own, tail - len(lag), 0, band * vector, origin, "boundary"))
-        if pole and own:
+        yield correction("band", band, own, rest)
+        if pole and part.slopes:
             raise LawError(
-                f"`alpha` must differ from d = {len(lag)} for a law under injection with weights "
+                f"`alpha` must differ from d = {dim} for a law under injection with weights "
                 "that scale with h: the logarithm is that of h_L"
             )
         if pole:  # its logarithm is that of h_L, not of h
-            found.append(VectorTerm(own, 0.0, 1, -2.0 * pole * vector, origin, "boundary"))
+            yield correction("pole", -2.0 * pole, own, Power(), 1)
     elif profile.kind == "all":
         axes = [a for a, x in enumerate(lag) if x]
         if len(axes) == 1:  # along an axis the end of the data's band is felt far away
-            face = face_integral(tail + 2.0, (0,) * len(lag), Profile("band")) / len(lag)
-            size = -tail * face / (2 * np.pi * lag[axes[0]]) ** 2
-            own = power - (tail - len(lag))
-            fine = 2 + tail - len(lag)
-            found.append(VectorTerm(own - 2, fine, 0, size * vector, origin, "boundary"))
-    return found
+            size = far_end(tail, lag)
+            yield correction("far", size, own.plus(-2.0), rest.plus(2.0))
+
+
+def far_end(tail: float, lag: Lags) -> float:
+    """What the end of the data's band adds at a lag along one axis, over (h_L/h)²."""
+    face = face_integral(tail + 2.0, (0,) * len(lag), Profile("band")) / len(lag)
+    return -tail * face / (2 * np.pi * sum(lag)) ** 2

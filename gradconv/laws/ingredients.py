@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,6 +44,8 @@ class Density:
         A finite field: modes j, shape ``(modes, dim)``, and their power.
     values : tuple of (sympy.Symbol, float)
         Values of the symbols.
+    mesh_symbol, shift_symbol : sympy.Expr
+        p and κ² in symbols.
     """
 
     scale: float
@@ -56,6 +58,8 @@ class Density:
     modes: np.ndarray | None = None
     power: np.ndarray | None = None
     values: tuple[tuple[Any, float], ...] = ()
+    mesh_symbol: Any = 0
+    shift_symbol: Any = 0
 
     @property
     def finite(self) -> bool:
@@ -77,6 +81,32 @@ class Density:
         return np.asarray(values)
 
 
+class Power(NamedTuple):
+    """An exponent of h or h_L: number + alpha·α + dim·d + mesh·p, with α and p of a density."""
+
+    number: float = 0.0
+    alpha: float = 0.0
+    dim: float = 0.0
+    mesh: float = 0.0
+
+    def plus(self, *other: float) -> Power:
+        """Add (number, alpha, dim, mesh)."""
+        padded = (*other, 0.0, 0.0, 0.0)
+        return Power(*(a + b for a, b in zip(self, padded, strict=False)))
+
+    def value(self, density: Density, dim: int) -> float:
+        """The exponent as a number."""
+        p = density.mesh_power
+        return self.number + self.alpha * density.alpha + self.dim * dim + self.mesh * p
+
+    def symbol(self, density: Density, dim: Any) -> Any:
+        """The exponent in the symbols of the density and `dim`."""
+        import sympy
+
+        number, alpha, axes, mesh = (sympy.nsimplify(x) for x in self)
+        return number + alpha * density.alpha_symbol + axes * dim + mesh * density.mesh_symbol
+
+
 def read_density(expression: Any, values: dict[Any, float], square: Any, h: Any) -> Density:
     """Recognise C h^p (κ² + |j|²)^{−α/2} in a formula.
 
@@ -94,7 +124,13 @@ def read_density(expression: Any, values: dict[Any, float], square: Any, h: Any)
     exponent = sympy.simplify(h * sympy.diff(fixed, h) / fixed) if fixed != 0 else sympy.Integer(0)
     constant = fixed.subs(h, 1)
     if varying == 1:
-        return Density(number(constant), constant, number(exponent), values=tuple(values.items()))
+        return Density(
+            number(constant),
+            constant,
+            number(exponent),
+            values=tuple(values.items()),
+            mesh_symbol=exponent,
+        )
     base, power = varying.as_base_exp()
     linear = sympy.Poly(base, square) if base.is_polynomial(square) else None
     if linear is None or linear.degree() != 1 or power.has(square) or exponent.has(square):
@@ -114,6 +150,8 @@ def read_density(expression: Any, values: dict[Any, float], square: Any, h: Any)
         alpha,
         origin=shift != 0,
         values=tuple(values.items()),
+        mesh_symbol=exponent,
+        shift_symbol=sympy.simplify(shift / slope),
     )
 
 

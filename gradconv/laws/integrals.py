@@ -84,7 +84,7 @@ def _large(profile: Profile, delta: int, nodes: tuple[float, ...]) -> np.ndarray
 
 
 @lru_cache(maxsize=512)
-def _small(profile: Profile, delta: int, nodes: tuple[float, ...]) -> np.ndarray:
+def line_transform(profile: Profile, delta: int, nodes: tuple[float, ...]) -> np.ndarray:
     """J_δ(v²), v ≤ 1."""
     v = np.array(nodes)
     if profile.kind == "all":
@@ -138,7 +138,7 @@ def lag_integral(alpha: float, lags: Lags, profile: Profile) -> float:
     x, w = roots_jacobi(60, 0.0, alpha - 1.0)
     v, weights = 0.5 * (x + 1.0), w * 0.5**alpha
     value = 2.0 * float(
-        np.sum(weights * np.prod([_small(profile, d, tuple(v)) for d in lags], axis=0))
+        np.sum(weights * np.prod([line_transform(profile, d, tuple(v)) for d in lags], axis=0))
     )
     value += 2.0 * _finite_part(dim - alpha, lags, profile)
     return value / float(gamma(alpha / 2))
@@ -183,7 +183,7 @@ def _face(alpha: float, others: Lags, profile: Profile) -> float:
         return 0.5**-alpha
     x, w = roots_jacobi(40, 0.0, alpha - 1.0)
     v, weights = 0.5 * (x + 1.0), w * 0.5**alpha
-    inner = np.prod([_small(profile, d, tuple(v)) for d in others], axis=0)
+    inner = np.prod([line_transform(profile, d, tuple(v)) for d in others], axis=0)
     value = 2.0 * float(np.sum(weights * np.exp(-0.25 * v * v) * inner))
     u, w = panels(np.geomspace(0.075, 1.0, 9))
     inner = np.prod([u * _large(profile, d, tuple(u)) for d in others], axis=0)

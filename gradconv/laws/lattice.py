@@ -12,7 +12,7 @@ quadratic form in the pixels. See `gradconv.laws.pairs` for the covariances.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -25,9 +25,12 @@ from gradconv.problem import Problem
 
 BLOCK = 2**21  # numbers that a block of classes may hold at once
 ROUNDING = 1e-14  # of the terms that cancel in a variance
+QUANTITIES = ("level_norm", "mean_gap", "variance", "rms_gap")
 
 
-def evaluate(problem: Problem, hierarchy: MeshHierarchy) -> dict[str, np.ndarray]:
+def evaluate(
+    problem: Problem, hierarchy: MeshHierarchy, levels: Mapping[str, int] | None = None
+) -> dict[str, np.ndarray]:
     """Level norm, mean gap, variance and rms gap at the meshes of a hierarchy.
 
     Parameters
@@ -36,6 +39,9 @@ def evaluate(problem: Problem, hierarchy: MeshHierarchy) -> dict[str, np.ndarray
         A periodic problem whose data have a known law.
     hierarchy : MeshHierarchy
         The levels.
+    levels : mapping of str to int, optional
+        On how many levels, counted from the coarsest, to evaluate a quantity; it is NaN on finer
+        ones, and what is not named is left out. Default: everything on all levels.
 
     Returns
     -------
@@ -43,14 +49,33 @@ def evaluate(problem: Problem, hierarchy: MeshHierarchy) -> dict[str, np.ndarray
         By quantity, coarse to fine. Where the variance has no formula, it and the rms gap are
         absent.
     """
-    means = mean_gradients(problem, hierarchy)
-    flat = means.reshape(len(hierarchy), -1)
+    count = len(hierarchy)
+    wanted = dict.fromkeys(QUANTITIES, count) if levels is None else levels
+    if why_no_variance(problem) is not None:
+        wanted = {q: v for q, v in wanted.items() if q in ("level_norm", "mean_gap")}
+    found = {}
+    most = max((v for q, v in wanted.items() if q != "variance"), default=0)
+    flat = np.zeros((0, 1))
+    if most:
+        flat = mean_gradients(problem, hierarchy, most).reshape(most, -1)
     gaps = np.linalg.norm(np.diff(flat, axis=0), axis=1)
-    found = {"level_norm": np.linalg.norm(flat, axis=1), "mean_gap": gaps}
-    if why_no_variance(problem) is None:
-        found["variance"] = gap_variances(problem, hierarchy)
-        found["rms_gap"] = np.sqrt(gaps**2 + found["variance"])
+    fluctuating = max((wanted.get(q, 0) for q in ("variance", "rms_gap")), default=0)
+    variance = gap_variances(problem, hierarchy, fluctuating) if fluctuating else np.zeros(0)
+    for quantity, own in wanted.items():
+        if quantity == "level_norm":
+            found[quantity] = _padded(np.linalg.norm(flat, axis=1)[:own], count)
+        elif quantity == "mean_gap":
+            found[quantity] = _padded(gaps[: max(own - 1, 0)], count - 1)
+        elif quantity == "variance":
+            found[quantity] = _padded(variance[: max(own - 1, 0)], count - 1)
+        else:
+            kept = max(own - 1, 0)
+            found[quantity] = _padded(np.sqrt(gaps[:kept] ** 2 + variance[:kept]), count - 1)
     return found
+
+
+def _padded(values: np.ndarray, length: int) -> np.ndarray:
+    return np.pad(values, (0, length - len(values)), constant_values=np.nan)
 
 
 def on_level(problem: Problem, n: int) -> KernelValues:
@@ -61,15 +86,18 @@ def on_level(problem: Problem, n: int) -> KernelValues:
     )
 
 
-def mean_gradients(problem: Problem, hierarchy: MeshHierarchy) -> np.ndarray:
-    """Expected scaled gradient of every level, shape ``(levels, out, in, p)``."""
-    pairs = level_pairs(problem, hierarchy)
+def mean_gradients(
+    problem: Problem, hierarchy: MeshHierarchy, levels: int | None = None
+) -> np.ndarray:
+    """Expected scaled gradient of the first `levels` levels, shape ``(levels, out, in, p)``."""
+    levels = len(hierarchy) if levels is None else levels
+    pairs = level_pairs(problem, hierarchy, max(levels, 2))
     modes: list[tuple[np.ndarray, np.ndarray]] = [(pairs[0].coarse_power, pairs[0].coarse_cross)]
     modes += [(pair.fine_power, pair.fine_cross) for pair in pairs]
     source = InputSource(problem, hierarchy, 0)
     members = [] if problem.signal.random else source.members
     gradients = []
-    for level, (power, cross) in enumerate(modes):
+    for level, (power, cross) in enumerate(modes[:levels]):
         kernel = on_level(problem, hierarchy.sizes[level])
         gradient = _quadratic(kernel, power, cross)
         for signals, targets in members:
@@ -124,15 +152,17 @@ def why_no_variance(problem: Problem) -> str | None:
     return None
 
 
-def gap_variances(problem: Problem, hierarchy: MeshHierarchy) -> np.ndarray:
-    """Variance of the gap between neighbouring levels, shape ``(levels − 1,)``."""
+def gap_variances(
+    problem: Problem, hierarchy: MeshHierarchy, levels: int | None = None
+) -> np.ndarray:
+    """Variance of the gap between neighbours of the first `levels` levels, ``(levels − 1,)``."""
     source = InputSource(problem, hierarchy, 0)
     members = [] if problem.signal.random else source.members
     coarse = on_level(problem, hierarchy.sizes[0])
     found = []
-    for level, pair in enumerate(level_pairs(problem, hierarchy)):
+    for level, pair in enumerate(level_pairs(problem, hierarchy, levels)):
         fine = on_level(problem, pair.n)
-        parts = [_gaussian(fine, coarse, pair, block) for block in _blocks(problem, pair)]
+        parts = _gaussian(fine, coarse, pair, list(_blocks(problem, pair)))
         if members:
             signals, targets = members[0]
             data = [(signals[i], targets[i]) for i in (level + 1, level)]
@@ -156,16 +186,25 @@ def _blocks(problem: Problem, pair: LevelPair) -> Iterator[slice]:
 
 
 def _gaussian(
-    fine: KernelValues, coarse: KernelValues, pair: LevelPair, block: slice
-) -> np.ndarray:
-    """Wick sum over the classes of a block, and the size of what cancels in it."""
+    fine: KernelValues, coarse: KernelValues, pair: LevelPair, blocks: list[slice]
+) -> list[np.ndarray]:
+    """Wick sums over blocks of classes, each with the size of what cancels in it."""
     dim = pair.dim
-    signs = np.append(np.ones(2**dim), -1.0)
-    s = np.multiply.outer(signs, signs)
     d = np.concatenate([slots(fine.slopes, dim), slots(coarse.slopes, dim, 1)], axis=-1)
     v = np.concatenate([slots(fine.symbol, dim), slots(coarse.symbol, dim, 1)], axis=-1)
-    d, v = d[..., block, :], v[..., block, :]
-    xx, yx, yy = (c[block] for c in pair.covariances())
+    covariances = pair.covariances()
+    return [
+        _wick(dim, d[..., block, :], v[..., block, :], *(c[block] for c in covariances))
+        for block in blocks
+    ]
+
+
+def _wick(
+    dim: int, d: np.ndarray, v: np.ndarray, xx: np.ndarray, yx: np.ndarray, yy: np.ndarray
+) -> np.ndarray:
+    """Wick sum over some classes: slopes d, symbols v, covariances of inputs x and targets y."""
+    signs = np.append(np.ones(2**dim), -1.0)
+    s = np.multiply.outer(signs, signs)
     out, inner = v.shape[:2]
     total, size = 0.0, 0.0
     for o in range(out):
@@ -178,11 +217,14 @@ def _gaussian(
         for i in range(inner):
             vx = v[o, i, :, :, None] * xx - (yx if i == o else 0.0)
             xv = np.swapaxes(vx, -1, -2).conj()
-            du, db = d[o, i][..., :, None], d[o, i][..., None, :]
-            uu, vu, uv = du * xx * db.conj(), vx * db.conj(), du * xv
-            terms = (vv * uu.conj() + vu * uv.conj()).real
+            # ∂σ summed over the parameters: Σ ∂σ_a conj ∂σ_b, Σ ∂σ_a ∂σ_b and a bound on both
+            rows = np.moveaxis(d[o, i], 0, -1)
+            columns = np.swapaxes(rows, -1, -2)
+            mixed, plain = rows @ columns.conj(), rows @ columns
+            bound = np.abs(rows) @ np.abs(columns)
+            terms = (vv * (mixed * xx).conj() + vx * (plain * xv).conj()).real
             total += float(np.sum(s * terms))
-            size += float(np.sum(np.abs(terms)))
+            size += float(np.sum(bound * np.abs(vv * xx) + bound * np.abs(vx * xv)))
     return np.array([total, size])
 
 

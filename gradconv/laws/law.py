@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from gradconv.problem import Problem
 
 if TYPE_CHECKING:
     import sympy
+
+    from gradconv.laws.formulas import Meaning
+    from gradconv.laws.writing import Written
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Term:
     coefficient : float
         C; positive for the leading term of a norm, signed for a correction.
     symbol : sympy.Expr
-        C as a sympy number.
+        C as a sympy number; in symbols it is in the law's expression.
     origin : str
         What it comes from: signal, noise, signal x noise.
     """
@@ -76,6 +80,21 @@ class VectorTerm:
     region: str
 
 
+def precedence(term: VectorTerm) -> tuple[float, float, int]:
+    """Sort key: the larger term first, for h_L = h/λ with λ large and h small."""
+    return term.power + term.fine, -term.power, -term.logs
+
+
+class Writes(Protocol):
+    """What writes a law in symbols."""
+
+    def write(self, quantity: str, terms: tuple[Term, ...]) -> Written:
+        """Write the leading term and the next one."""
+
+    def steps(self, law: QuantityLaw) -> tuple[str, ...]:
+        """Say how they were derived."""
+
+
 @dataclass(frozen=True)
 class QuantityLaw:
     """The law of one quantity.
@@ -87,22 +106,72 @@ class QuantityLaw:
     terms : tuple of Term
         The leading term, then corrections. Empty where the quantity is exactly zero, or smaller
         than any power of h.
-    expression : sympy.Expr
-        The leading term and the next one, in h and h_L.
+    stated : sympy.Expr, optional
+        The leading term and the next one, where they are not written by `pieces`.
     assumptions : tuple of str
         Under which the law holds.
-    steps : tuple of str
-        How it was derived, each one line.
+    notes : tuple of str
+        How it was derived, each one line, where `pieces` do not say it.
     vectors : tuple of VectorTerm
         The terms of the gradient (or its gap) that the quantity is the norm of.
+    pieces : Writes, optional
+        The constants in symbols, written when they are asked for.
+    squares : tuple of Term
+        Terms of the square of an rms gap, which `terms` expand the root of.
+    unknown : tuple of float, optional
+        Powers of h and h_L from which on terms are not known, where that is earlier than `terms`
+        end by themselves; of the square for an rms gap.
     """
 
     quantity: str
     terms: tuple[Term, ...]
-    expression: sympy.Expr
+    stated: sympy.Expr | None
     assumptions: tuple[str, ...]
-    steps: tuple[str, ...]
+    notes: tuple[str, ...]
     vectors: tuple[VectorTerm, ...] = ()
+    pieces: Writes | None = None
+    squares: tuple[Term, ...] = ()
+    unknown: tuple[float, float] | None = None
+
+    @cached_property
+    def written(self) -> Written:
+        """The law in symbols, with what they mean."""
+        from gradconv.laws.writing import Written, in_numbers
+
+        if self.pieces is not None:
+            return self.pieces.write(self.quantity, self.terms)
+        return in_numbers(self.terms) if self.stated is None else Written((self.stated,))
+
+    @property
+    def expression(self) -> sympy.Expr:
+        """The leading term and the next one, in h, h_L and `symbols`."""
+        return self.written.expression
+
+    @property
+    def symbols(self) -> Mapping[Any, Meaning]:
+        """What the symbols of the expression mean: text, value, definition."""
+        return self.written.symbols
+
+    @property
+    def values(self) -> dict[Any, Any]:
+        """Values of the symbols: numbers, and arrays in FFT order for indexed ones."""
+        return self.written.values
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """How the law was derived, each one line."""
+        told = () if self.pieces is None else self.pieces.steps(self)
+        return (*self.notes, *told)
+
+    def evaluate_expression(self, h: float, fine_h: float) -> float:
+        """Evaluate the expression with the values of its symbols.
+
+        Parameters
+        ----------
+        h, fine_h : float
+            Mesh sizes h and h_L.
+        """
+        return self.written.evaluate(h, fine_h)
 
     @property
     def order(self) -> float:
@@ -135,10 +204,15 @@ class QuantityLaw:
         return float(lead.coefficient * fine_h**lead.fine)
 
     def asymptote(self, h: np.ndarray, fine_h: float) -> np.ndarray:
-        """Norm of the sum of all vectors at mesh sizes h, shape as `h`."""
+        """All terms together at mesh sizes h, shape as `h`: for a norm that of the vectors' sum."""
         h = np.asarray(h, dtype=float)
         if not self.vectors:
-            return np.zeros_like(h)
+            scalars = (
+                t.coefficient * h**t.power * fine_h**t.fine * np.log(1.0 / h) ** t.logs
+                for t in self.squares or self.terms
+            )
+            total = np.asarray(sum(scalars, start=np.zeros_like(h)))
+            return np.sqrt(total) if self.squares else total
         total = sum(
             np.multiply.outer(
                 h**t.power * fine_h**t.fine * np.log(1.0 / h) ** t.logs, t.vector.ravel()
@@ -162,9 +236,7 @@ class QuantityLaw:
     @property
     def latex(self) -> str:
         """The expression in LaTeX."""
-        import sympy
-
-        return str(sympy.latex(self.expression))
+        return self.written.latex
 
 
 @dataclass(frozen=True)
@@ -184,7 +256,9 @@ class Law:
     problem: Problem
     laws: Mapping[str, QuantityLaw]
     missing: Mapping[str, str] = field(default_factory=dict)
-    evaluator: Callable[[MeshHierarchy], dict[str, np.ndarray]] | None = None
+    evaluator: Callable[[MeshHierarchy, Mapping[str, int] | None], dict[str, np.ndarray]] | None = (
+        None
+    )
 
     def quantity(self, name: str) -> QuantityLaw:
         """Law of a quantity.
@@ -198,13 +272,18 @@ class Law:
             return self.laws[name]
         raise LawError(self.missing.get(name, f"`quantity` {name} has no law"))
 
-    def evaluate(self, hierarchy: MeshHierarchy) -> dict[str, np.ndarray]:
+    def evaluate(
+        self, hierarchy: MeshHierarchy, levels: Mapping[str, int] | None = None
+    ) -> dict[str, np.ndarray]:
         """The full law at finite h: no expansion, no sampling.
 
         Parameters
         ----------
         hierarchy : MeshHierarchy
             The levels.
+        levels : mapping of str to int, optional
+            On how many levels, counted from the coarsest, to evaluate a quantity; it is NaN on
+            finer ones, and what is not named is left out. Default: everything on all levels.
 
         Returns
         -------
@@ -213,4 +292,4 @@ class Law:
             Quantities that cannot be evaluated are absent.
         """
         self.problem.check(hierarchy)
-        return {} if self.evaluator is None else self.evaluator(hierarchy)
+        return {} if self.evaluator is None else self.evaluator(hierarchy, levels)

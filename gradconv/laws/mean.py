@@ -5,20 +5,38 @@ regions). *Inner*, k of order 1: everything that depends on kh is expanded, and 
 moments of the spectrum. *Outer*, k of order 1/h, for kernels that live on the grid: the spectrum is
 replaced by its power-law tail, and what is left are integrals over the frequencies of a cell. Where
 an inner moment diverges like a logarithm, the two together leave log(1/h).
+
+The signal's part and the noise's part add. Each is kept, by exactly what it depends on: the
+signal's does not know the noise but for its gain, the noise's knows neither target nor signal but
+for its density.
 """
 
 from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
 from gradconv.errors import LawError
 from gradconv.laws.expansion import merge
 from gradconv.laws.grid import grid_terms
-from gradconv.laws.ingredients import noise_density, signal_density, transfer_of
+from gradconv.laws.ingredients import Density, noise_density, signal_density, transfer_of
 from gradconv.laws.law import VectorTerm
 from gradconv.laws.physical import physical_terms
 from gradconv.laws.symbols import formula_of, kernel_values, mesh_size
 from gradconv.problem import Problem
+
+KEPT = 4096  # parts in memory
+
+
+@dataclass(frozen=True)
+class _Keyed:
+    """A problem, told from others by what a part depends on and nothing else."""
+
+    key: Hashable
+    problem: Problem = field(compare=False, repr=False)
 
 
 def mean_terms(problem: Problem) -> tuple[VectorTerm, ...]:
@@ -34,20 +52,20 @@ def mean_terms(problem: Problem) -> tuple[VectorTerm, ...]:
     LawError
         If an assumption fails; the message names it.
     """
-    formula, transfer = formula_of(problem.convolution), transfer_of(problem)
-    grid = any(s.has(mesh_size()) for s in formula.slopes)
-    signal, noise = signal_density(problem), noise_density(problem)
+    grid, transfer = _lives_on_grid(_kernel(problem)), transfer_of(problem)
+    signal, noise = _density(problem, "signal"), _density(problem, "noise")
     if problem.channels > 1 and not problem.signal.random:
         raise LawError(
             "`channels` must be 1 for a law with a fixed signal (its channels are correlated); "
             f"got {problem.channels}"
         )
+    shared = (_kernel(problem).key, problem.setting, problem.restriction, problem.route)
     terms: list[VectorTerm] = []
-    expand = grid_terms if grid else physical_terms
     if signal is not None:
-        terms += expand(problem, formula, transfer, signal, "signal")
+        key = (*shared, problem.signal, problem.target, problem.noise.gain)
+        terms += _part(_Keyed(key, problem), "signal")
     if noise is not None:
-        terms += expand(problem, formula, transfer, noise, "noise")
+        terms += _part(_Keyed((*shared, noise), problem), "noise")
     if problem.noise.offset:
         terms.append(_offset(problem))
     if signal is not None and not (grid or signal.finite or transfer.cut):
@@ -55,6 +73,46 @@ def mean_terms(problem: Problem) -> tuple[VectorTerm, ...]:
         known = signal.alpha + 2 * transfer.smoothing
         terms = [t for t in terms if t.power + t.fine < known]
     return merge(terms)
+
+
+def _kernel(problem: Problem) -> _Keyed:
+    given = ((o, np.asarray(getattr(problem.options, o))) for o in problem.options.given())
+    values = tuple((o, v.shape, v.astype(float).tobytes()) for o, v in given)
+    return _Keyed((problem.kernel, values, problem.dim, problem.channels), problem)
+
+
+@lru_cache(maxsize=KEPT)
+def _lives_on_grid(kernel: _Keyed) -> bool:
+    slopes = formula_of(kernel.problem.convolution).slopes
+    return any(s.has(mesh_size()) for s in slopes)
+
+
+def _density(problem: Problem, origin: str) -> Density | None:
+    own = (problem.signal, problem.dim)
+    if origin == "noise":
+        return _noise_density(_Keyed((*own, problem.noise, problem.setting), problem))
+    return _signal_density(_Keyed(own, problem))
+
+
+@lru_cache(maxsize=KEPT)
+def _signal_density(keyed: _Keyed) -> Density | None:
+    return signal_density(keyed.problem)
+
+
+@lru_cache(maxsize=KEPT)
+def _noise_density(keyed: _Keyed) -> Density | None:
+    return noise_density(keyed.problem)
+
+
+@lru_cache(maxsize=KEPT)
+def _part(keyed: _Keyed, origin: str) -> tuple[VectorTerm, ...]:
+    """What the signal or the noise adds to the mean gradient."""
+    problem = keyed.problem
+    density = _density(problem, origin)
+    assert density is not None
+    formula, transfer = formula_of(problem.convolution), transfer_of(problem)
+    expand = grid_terms if _lives_on_grid(_kernel(problem)) else physical_terms
+    return tuple(expand(problem, formula, transfer, density, origin))
 
 
 def _offset(problem: Problem) -> VectorTerm:

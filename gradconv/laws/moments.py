@@ -90,13 +90,13 @@ def _plain_moment(
     points = np.linspace(math.log(split), math.log(_REACH / (1.0 + shift)) + 0.5, 40)
     x, w = panels(points)
     s = np.exp(x)
-    theta = np.prod([_theta(s, nu) for nu in mu], axis=0)
+    theta = np.prod([theta_sum(s, nu) for nu in mu], axis=0)
     value = float(np.sum(w * s ** (alpha / 2) * np.exp(-shift * s) * (theta - zero)))
     # (0, split): what Poisson's formula leaves out is seen only near 1
     if split > POISSON:
         x, w = panels(np.linspace(math.log(POISSON), math.log(split), 12))
         s = np.exp(x)
-        rest = np.prod([_theta(s, nu) for nu in mu], axis=0) - lead * s ** (-(dim + total) / 2)
+        rest = np.prod([theta_sum(s, nu) for nu in mu], axis=0) - lead * s ** (-(dim + total) / 2)
         value += float(np.sum(w * s ** (alpha / 2) * np.exp(-shift * s) * rest))
     pole = 0.0
     for i in range(60):
@@ -115,7 +115,7 @@ def _plain_moment(
     return complex(scale * value), scale * pole / gamma(alpha / 2)
 
 
-def _theta(s: np.ndarray, nu: int) -> np.ndarray:
+def theta_sum(s: np.ndarray, nu: int) -> np.ndarray:
     """Σ_j (2πj)^ν exp(−s j²)."""
     low = (2 * math.pi) ** nu * _gaussian_moment(nu) * np.sqrt(np.pi / s) / (2 * s) ** (nu / 2)
     j = np.arange(1, 33)[:, None]
@@ -126,6 +126,7 @@ def _theta(s: np.ndarray, nu: int) -> np.ndarray:
 LARGEST = 1024  # modes an axis of a weighted theta sum
 
 
+@lru_cache(maxsize=4096)
 def _weighted_moment(density: Density, mu: Monomial, factors: tuple[Factor | None, ...]) -> complex:
     """Moment with a target's multiplier: theta sums with weights, for convergent sums only."""
     alpha, shift = density.alpha, density.shift

@@ -180,11 +180,13 @@ class LevelPair:
         )
 
 
-def level_pairs(problem: Problem, hierarchy: MeshHierarchy) -> list[LevelPair]:
-    """Moments of every pair of neighbouring levels, coarse to fine."""
+def level_pairs(
+    problem: Problem, hierarchy: MeshHierarchy, levels: int | None = None
+) -> list[LevelPair]:
+    """Moments of every pair of neighbours of the first `levels` levels, coarse to fine."""
     refining = problem.setting == "refinement"
     pairs = []
-    for level in range(1, len(hierarchy)):
+    for level in range(1, len(hierarchy) if levels is None else levels):
         n = hierarchy.sizes[level]
         base = n if refining else hierarchy.sizes[-1]
         noise, fine, coarse = _noise(problem, hierarchy, level, base)

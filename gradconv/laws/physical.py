@@ -5,19 +5,53 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import zeta
 
 from gradconv.errors import LawError
 from gradconv.kernels import KernelFormula
-from gradconv.laws.expansion import pixel_covariance, target_factors, transfer_series
-from gradconv.laws.ingredients import ORDER, Density, Transfer
+from gradconv.laws.expansion import (
+    Polynomial,
+    over_axes,
+    pixel_covariance,
+    target_factors,
+    transfer_series,
+)
+from gradconv.laws.ingredients import ORDER, Density, Power, Transfer
 from gradconv.laws.integrals import Profile, lag_integral
 from gradconv.laws.law import VectorTerm
 from gradconv.laws.moments import lattice_moment
 from gradconv.laws.symbols import kernel_values
 from gradconv.problem import Problem
+
+
+class WeightPart(NamedTuple):
+    """amount · Σ_k conj(∂σ)(σ − m) weight(k): one power of h in a vector.
+
+    Parameters
+    ----------
+    kind : str
+        spectrum (the weight multiplies S(k)), flat (the same for every mode), origin (j = 0 alone),
+        or a sum over the aliases p ≠ 0 of a tail: replica (C|p/h|^{−α}), band (where the data's
+        mesh ends that), axis (along one axis, what a restriction's symbol leaves of it).
+    power, fine : Power
+        Exponents of h and h_L.
+    weight : dict
+        A polynomial in k.
+    amount : float
+        The number in front.
+    """
+
+    kind: str
+    power: Power
+    fine: Power
+    weight: Polynomial
+    amount: float
+
+
+_REGION = {"spectrum": "inner", "flat": "flat", "origin": "flat"}
 
 
 def physical_terms(
@@ -29,10 +63,7 @@ def physical_terms(
         k = tuple(2.0 * np.pi * density.modes.T)
         power = density.power
     else:
-        cutoff = kernel.cutoff()
-        if cutoff is None:
-            raise LawError(f"`kernel` {kernel} must decay or live on the grid for a law")
-        reach = math.ceil(0.85 * cutoff)  # to 1e-14 of the largest term
+        reach = lattice_reach(problem)
         j = np.arange(-reach, reach + 1)
         mesh = np.meshgrid(*[j] * dim, indexing="ij")
         columns = [x.ravel() for x in mesh]
@@ -51,99 +82,127 @@ def physical_terms(
             residual[channel, channel] = residual[channel, channel] - gain * target
     slopes = (values.slopes.conj() * residual[:, :, None]).real
     found = []
+    for part in weight_parts(problem, transfer, density, origin):
+        weight = sum(c * _monomial(k, mu) for mu, c in part.weight.items()) * np.ones(len(power))
+        if part.kind == "spectrum":
+            weight = weight * power
+        if part.kind == "origin":
+            weight = weight * ~np.any(k, axis=0)
+        found.append(
+            VectorTerm(
+                part.power.value(density, dim),
+                part.fine.value(density, dim),
+                0,
+                part.amount * (slopes @ weight),
+                origin,
+                _REGION.get(part.kind, "alias"),
+            )
+        )
+    return found
 
-    def record(a: float, b: float, weight: np.ndarray | float, region: str) -> None:
-        found.append(VectorTerm(a, b, 0, slopes @ (weight * power), origin, region))
 
+def lattice_reach(problem: Problem) -> int:
+    """Largest |j|_∞ that a sum against the kernel needs, to 1e-14 of its largest term.
+
+    Raises
+    ------
+    LawError
+        If the kernel does not decay.
+    """
+    cutoff = problem.convolution.cutoff()
+    if cutoff is None:
+        raise LawError(f"`kernel` {problem.convolution} must decay or live on the grid for a law")
+    return math.ceil(0.85 * cutoff)
+
+
+def weight_parts(
+    problem: Problem, transfer: Transfer, density: Density, origin: str
+) -> Iterator[WeightPart]:
+    """What restriction and aliases leave of a density at fixed k, one power of h after another."""
     if density.flat:
-        for a, b, weight in _flat_spectrum(problem, transfer, density, k):
-            record(a, b, weight, "flat")
-        return found
-    own = density.mesh_power
+        yield from _flat_spectrum(problem, transfer, density)
+        if not density.origin:
+            power, fine = Power(mesh=1.0), Power()
+            if problem.setting == "coarsening":
+                power, fine = fine, power
+            weight = {(0,) * problem.dim: 1.0}
+            yield WeightPart("origin", power, fine, weight, -density.scale)
+        return
+    own = Power(mesh=1.0)
     for (a, b), polynomial in transfer_series(problem, transfer, origin).items():
-        weight = sum(c * _monomial(k, mu) for mu, c in polynomial.items())
-        record(a + own, b, weight, "inner")
+        yield WeightPart("spectrum", own.plus(a), Power(b), polynomial, 1.0)
     aliased = problem.setting == "coarsening" or origin == "signal"
     if aliased and not density.finite and not transfer.cut:
-        found += _physical_aliases(problem, transfer, density, slopes, k, origin)
-    return found
+        yield from _physical_aliases(problem, transfer, density, origin)
 
 
 def _monomial(k: tuple[np.ndarray, ...], mu: tuple[int, ...]) -> np.ndarray | float:
     return math.prod((a**e for a, e in zip(k, mu, strict=True) if e), start=1.0)
 
 
-def _flat_spectrum(
-    problem: Problem, transfer: Transfer, density: Density, k: tuple[np.ndarray, ...]
-) -> Iterator[tuple[float, float, np.ndarray]]:
-    """S_h(k)/S of restricted independent pixels at fixed k: (power of h, of h_L, weight)."""
-    (h_power, fine), row = pixel_covariance(problem, transfer, density)
-    if problem.setting == "refinement" or transfer.cut:
-        if problem.setting == "refinement":
-            yield density.mesh_power, 0.0, np.ones(len(k[0]))
-        else:  # no mode below the cut is touched
-            yield 0.0, density.mesh_power, np.ones(len(k[0]))
+def _flat_spectrum(problem: Problem, transfer: Transfer, density: Density) -> Iterator[WeightPart]:
+    """Restricted independent pixels at fixed k."""
+    scale, dim, none = density.scale, problem.dim, (0,) * problem.dim
+    own = Power(mesh=1.0)
+    if problem.setting == "refinement":
+        yield WeightPart("flat", own, Power(), {none: 1.0}, scale)
         return
+    if transfer.cut:  # no mode below the cut is touched
+        yield WeightPart("flat", Power(), own, {none: 1.0}, scale)
+        return
+    row = pixel_covariance(problem, transfer, density)[1]
     # an axis: Σ_lag r_lag cos(lag k h), with cos expanded; h^d in front
-    lines: list[list[tuple[float, float, int, float]]] = [[]]
-    line = lines[0]
+    line: list[tuple[float, float, int, float]] = []
     for lag in range(len(transfer.rows)):
         for a, b, c in row(lag):
             for m in range(ORDER // 2 + 1):
                 count = 1.0 if lag == 0 else 2.0
                 size = count * c * (-1.0) ** m * float(lag) ** (2 * m) / math.factorial(2 * m)
                 if size:
-                    line.append((a + 2 * m, b, 2 * m, size))
-    for parts in product(line, repeat=problem.dim):
-        if sum(part[2] for part in parts) > ORDER:
+                    line.append((a, b, 2 * m, size))
+    for parts in product(line, repeat=dim):
+        mu = tuple(part[2] for part in parts)
+        if sum(mu) > ORDER:
             continue
-        a = sum(part[0] for part in parts) + h_power + problem.dim
-        b = sum(part[1] for part in parts) + fine
-        weight = _monomial(k, tuple(part[2] for part in parts))
-        yield a, b, math.prod(part[3] for part in parts) * weight * np.ones(len(k[0]))
+        h, fine = (over_axes(tuple(part[side] for part in parts)) for side in (0, 1))
+        size = math.prod(part[3] for part in parts)
+        power = h.plus(sum(mu), 0.0, 1.0)
+        yield WeightPart("flat", power, fine.plus(0.0, 0.0, -1.0, 1.0), {mu: size}, scale)
 
 
 def _physical_aliases(
-    problem: Problem,
-    transfer: Transfer,
-    density: Density,
-    slopes: np.ndarray,
-    k: tuple[np.ndarray, ...],
-    origin: str,
-) -> list[VectorTerm]:
+    problem: Problem, transfer: Transfer, density: Density, origin: str
+) -> Iterator[WeightPart]:
     """Power at k + 2πp/h, p ≠ 0, seen at k: leading order in h."""
-    dim, alpha, found = problem.dim, density.alpha, []
+    dim, alpha = problem.dim, density.alpha
     if origin == "signal":
         if alpha - dim <= 2:
             raise LawError(
                 "`signal` must have Sobolev regularity s > 1 for a law with a kernel of a "
                 f"physical width (its aliases count otherwise); got s = {(alpha - dim) / 2:g}"
             )
-        return []
+        return
     if transfer.single or transfer.smoothing < 0:
         raise LawError(
             f"`route` {problem.route} of restriction {problem.restriction.name} leaves the aliases "
             "of a power law no closed form"
         )
-    own = density.mesh_power
-    ones = np.ones(len(k[0]))
+    none, decay = (0,) * dim, Power(alpha=1.0, mesh=1.0)
     if transfer.smoothing == 0:
         tail = Density(density.scale, density.symbol, alpha=alpha, origin=False)
-        value, pole = lattice_moment(tail, (0,) * dim, None)
+        value, pole = lattice_moment(tail, none, None)
         if pole:
             raise LawError(
                 f"`alpha` must differ from d under injection for a law; got alpha = d = {dim}"
             )
-        found.append(VectorTerm(alpha + own, 0.0, 0, value.real * (slopes @ ones), origin, "alias"))
+        yield WeightPart("replica", decay, Power(), {none: 1.0}, value.real)
         # the sum over aliases is ended by the data's own mesh
-        band = density.scale * lag_integral(alpha, (0,) * dim, Profile("band"))
-        vector = band * (slopes @ ones)
-        found.append(VectorTerm(dim + own, alpha - dim, 0, vector, origin, "alias"))
-        return found
+        band = density.scale * lag_integral(alpha, none, Profile("band"))
+        yield WeightPart("band", Power(dim=1.0, mesh=1.0), Power(0.0, 1.0, -1.0), {none: 1.0}, band)
+        return
     exponent = alpha + 2 * transfer.smoothing
     if exponent > 1:  # aliases along one axis: Σ_p |p|^{−α−2r}, and (k_a h/2π)^{2r} from T
-        weight = sum(a ** (2 * transfer.smoothing) for a in k)
-        size = 2 * zeta(exponent) * density.scale / (2 * np.pi) ** (2 * transfer.smoothing)
-        vector = size * (slopes @ (weight * ones))
-        found.append(VectorTerm(exponent + own, 0.0, 0, vector, origin, "alias"))
-    return found
+        two_r = 2 * transfer.smoothing
+        units = [tuple(two_r * (a == b) for b in range(dim)) for a in range(dim)]
+        size = 2 * zeta(exponent) * density.scale / (2 * np.pi) ** two_r
+        yield WeightPart("axis", decay.plus(two_r), Power(), dict.fromkeys(units, 1.0), size)

@@ -1,0 +1,180 @@
+"""``gradconv atlas``: the command line of the atlas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+FIGURES = ("png", "pdf", "svg")
+CHOICES = ("kernel", "noise", "setting", "restriction", "target", "dim")
+
+
+def _folder(context: click.Context, option: click.Parameter, text: str | None) -> Path | None:
+    from gradconv.errors import InputError
+
+    if text is None:
+        return None
+    if not text.strip():
+        raise InputError(f"`{option.name}` must name a folder; got {text!r}")
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"`{option.name}` must be a folder; got the file {path}")
+    return path
+
+
+def _filters(command: Callable[..., None]) -> Callable[..., None]:
+    for name in reversed(CHOICES):
+        text = f"Only these values of {name}, with commas. Default: all that are registered."
+        command = click.option(f"--{name}", metavar="TEXT", help=text)(command)
+    return command
+
+
+@click.command("atlas")
+@_filters
+@click.option(
+    "-o",
+    "--output",
+    callback=_folder,
+    metavar="DIR",
+    help="Folder for atlas.json.gz, table.md and the figures phase and critical.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--no-cache", is_flag=True, help="Read and keep nothing in the cache folder.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Processes. Default: one a core.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of sample paths.")
+@click.option(
+    "--replicates", type=click.IntRange(min=8), help="Sample paths of variances. Default: 128."
+)
+def atlas_command(
+    output: Path | None,
+    as_json: bool,
+    no_cache: bool,
+    jobs: int | None,
+    seed: int,
+    replicates: int | None,
+    **filters: str | None,
+) -> None:
+    r"""Derive and measure every combination of choices, and hold one against the other.
+
+    Laws and measurements are kept by content: an interrupted run goes on from there.
+
+    \b
+    gradconv atlas --kernel stencil,mfc --noise pixel,power --dim 1,2 -o atlas
+    """
+    import os
+
+    from gradconv.atlas.build import atlas
+    from gradconv.atlas.cache import default_folder
+    from gradconv.atlas.cells import REPLICATES, enumerate_cells
+
+    chosen = {
+        name: tuple(part.strip() for part in text.split(","))
+        for name, text in filters.items()
+        if text is not None
+    }
+    cells = enumerate_cells(chosen)
+    count = REPLICATES if replicates is None else replicates
+    with _progress() as progress:
+        document = atlas(
+            cells,
+            cache=None if no_cache else default_folder(),
+            jobs=jobs or os.cpu_count() or 1,
+            seed=seed,
+            replicates=count,
+            progress=progress,
+        )
+    if output is not None:
+        from gradconv.atlas.critical import critical_series
+
+        dims = tuple(sorted({int(c.dim) for c in cells}))
+        document["critical"] = critical_series(dims, count, seed)
+        write(output, document)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(document, allow_nan=False))
+        return
+    _show(document, output)
+
+
+def _show(document: dict[str, Any], output: Path | None) -> None:
+    from rich.console import Console
+
+    from gradconv.atlas import present
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 160
+    console.print(present.table(document))
+    for word, agree, no, leading, wrong in present.compared(document):
+        console.print(
+            f"{word}: full law agrees {agree}, disagrees {no}; leading term agrees {leading}, "
+            f"disagrees {wrong}",
+            style="dim",
+        )
+    for line in present.disagreements(document):
+        console.print(f"disagrees: {line}", markup=False, style="bold")
+    for count, quantities, reason in present.reasons(document):
+        console.print(f"explained: {count} cells ({quantities}): {reason}", markup=False)
+    if output is not None:
+        console.print(
+            f"Written to {output}: atlas.json.gz, table.md, phase and critical as "
+            f"{'/'.join(FIGURES)}",
+            markup=False,
+        )
+
+
+def write(folder: Path, document: dict[str, Any]) -> None:
+    """Write the atlas's document, its table and its figures into a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it is missing.
+    document : dict
+        What `gradconv.atlas.build.atlas` gives, with ``critical`` of
+        `gradconv.atlas.critical.critical_series`.
+    """
+    import gzip
+    import json
+
+    from gradconv.atlas import present
+    from gradconv.atlas.figures import critical_figure, phase_figure
+    from gradconv.plots import figure_bytes
+    from gradconv.store import write_atomically
+
+    text = json.dumps(document, separators=(",", ":"), allow_nan=False) + "\n"
+    write_atomically(folder / "atlas.json.gz", gzip.compress(text.encode(), 9, mtime=0))
+    write_atomically(folder / "table.md", present.markdown(document).encode())
+    for name, figure in (
+        ("phase", phase_figure(document)),
+        ("critical", critical_figure(document["critical"])),
+    ):
+        for kind in FIGURES:
+            write_atomically(folder / f"{name}.{kind}", figure_bytes(figure, kind))
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None] | None]:
+    """A bar with the remaining time on standard error, if that is a terminal."""
+    import sys
+
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("atlas"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} problems"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

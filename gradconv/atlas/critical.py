@@ -1,0 +1,138 @@
+"""The two critical exponents of power-law noise: where derived orders cross zero."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from gradconv.atlas.cells import EXACT
+from gradconv.atlas.judge import fitted
+from gradconv.atlas.unit import SEEN
+from gradconv.errors import LawError
+from gradconv.gradient import expected_gradients
+from gradconv.laws import derive
+from gradconv.mesh import MeshHierarchy
+from gradconv.problem import Problem
+from gradconv.statistics import ROUNDING
+from gradconv.sweeps import sweep
+
+Record = dict[str, Any]
+KERNELS = ("stencil", "mfc")
+# A band-limited signal has no tail of its own that could hide the noise's.
+SIGNAL = "band-limited:1"
+QUANTITIES = ("mean_gap", "variance")
+SHARES = tuple(round(0.1 + 0.05 * i, 2) for i in range(30))
+"""α/d of the derived orders."""
+POINTS = (0.2, 0.35, 0.65, 0.8, 1.2, 1.4)
+"""α/d of the measured ones."""
+SAMPLED = {1: (3, 9), 2: (3, 7), 3: (2, 5)}
+"""Levels of the sampled variances."""
+
+
+def critical_series(dims: tuple[int, ...], replicates: int, seed: int = 0) -> list[Record]:
+    """Orders of mean gap and variance against α, derived and measured, and where they vanish.
+
+    Parameters
+    ----------
+    dims : tuple of int
+        Dimensions.
+    replicates, seed : int
+        Of the sampled variances.
+    """
+    found = []
+    for dim in dims:
+        for setting in ("coarsening", "refinement"):
+            for kernel in KERNELS:
+                lines = {q: _derived(kernel, setting, dim, q) for q in QUANTITIES}
+                points = _measured(kernel, setting, dim, replicates, seed)
+                for quantity in QUANTITIES:
+                    alphas, orders = lines[quantity]
+                    found.append(
+                        {
+                            "kernel": kernel,
+                            "setting": setting,
+                            "dim": dim,
+                            "quantity": quantity,
+                            "alpha": alphas,
+                            "order": orders,
+                            "zeros": zeros(alphas, orders),
+                            "points": points[quantity],
+                        }
+                    )
+    return found
+
+
+def problem_of(kernel: str, setting: str, dim: int, alpha: float) -> Problem:
+    """Power-law noise of exponent α under averaging."""
+    return Problem(kernel, SIGNAL, "identity", f"power:{alpha:g}:1", "average", setting, dim)
+
+
+def _derived(kernel: str, setting: str, dim: int, quantity: str) -> tuple[list[float], list[float]]:
+    alphas, orders = [], []
+    for share in SHARES:
+        alpha = round(share * dim, 6)
+        try:
+            order = derive(problem_of(kernel, setting, dim, alpha)).quantity(quantity).order
+        except LawError:
+            continue
+        if math.isfinite(order):
+            alphas.append(alpha)
+            orders.append(float(order))
+    return alphas, orders
+
+
+def zeros(alphas: list[float], orders: list[float]) -> list[float]:
+    """Where a derived order changes sign, by linear interpolation.
+
+    A zero counts where the orders on both sides differ in sign: an order that stays at zero, or
+    touches it, is no transition.
+    """
+    found = []
+    known = [(a, o) for a, o in zip(alphas, orders, strict=True) if abs(o) > 1e-9]
+    for (a, low), (b, high) in pairwise(known):
+        if low * high < 0:
+            found.append(round(a + (b - a) * low / (low - high), 6))
+    return found
+
+
+def _measured(
+    kernel: str, setting: str, dim: int, replicates: int, seed: int
+) -> dict[str, list[Record]]:
+    points: dict[str, list[Record]] = {q: [] for q in QUANTITIES}
+    for share in POINTS:
+        alpha = round(share * dim, 6)
+        problem = problem_of(kernel, setting, dim, alpha)
+        levels = _levels(problem, *EXACT[dim])
+        if levels is not None:
+            expected, sizes = expected_gradients(problem, levels)
+            scaled = (expected * problem.convolution.scale).reshape(len(levels), -1)
+            floor = ROUNDING * np.finfo(float).eps * (sizes[1:] + sizes[:-1])
+            gaps = np.linalg.norm(np.diff(scaled, axis=0), axis=1)
+            fit, _ = fitted(levels.h[1:], gaps, floor, "mean_gap")
+            _add(points["mean_gap"], alpha, fit.order, fit.interval)
+        levels = _levels(problem, *SAMPLED[dim])
+        if levels is not None:
+            rate = sweep(problem, levels, replicates=replicates, seed=seed).rate("variance")
+            known = all(math.isfinite(v) for v in (rate.order, *rate.interval))
+            _add(points["variance"], alpha, rate.order if known else None, rate.interval)
+    return points
+
+
+def _levels(problem: Problem, first: int, last: int) -> MeshHierarchy | None:
+    """Levels that resolve the kernel; None if they are too few for a fit."""
+    cutoff = problem.convolution.cutoff()
+    if cutoff is not None:
+        first = max(first, math.ceil(math.log2(2 * SEEN * cutoff)))
+    if last - first < 3:
+        return None
+    return MeshHierarchy.powers_of_two(problem.dim, first, last)
+
+
+def _add(
+    points: list[Record], alpha: float, order: float | None, interval: tuple[float, float] | None
+) -> None:
+    if order is not None and interval is not None:
+        points.append({"alpha": alpha, "order": order, "interval": list(interval)})

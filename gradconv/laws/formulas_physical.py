@@ -1,0 +1,197 @@
+"""Vectors of kernels of a physical width, in symbols: sums over the modes of the box."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from gradconv.laws.formulas import NoFormulaError, Piece, Writer, rational
+from gradconv.laws.ingredients import Density, signal_density
+from gradconv.laws.integrals import Profile, lag_integral
+from gradconv.laws.mellin import lag_formula
+from gradconv.laws.moments import lattice_moment
+from gradconv.laws.physical import lattice_reach, weight_parts
+
+
+class PhysicalWriter(Writer):
+    """Writes the pieces of a kernel of a physical width."""
+
+    # ---- kernels of a physical width: lattice sums ----
+
+    def pieces_of(self, density: Density, origin: str) -> Iterator[Piece]:
+        """Sums over the modes j of the box."""
+        import sympy
+
+        j = sympy.symbols(f"j1:{self.problem.dim + 1}", integer=True)
+        at = {k: 2 * sympy.pi * x for k, x in zip(self.k, j, strict=True)}
+        products = self._products(origin, j, at)
+        spectrum = None
+        for part in weight_parts(self.problem, self.transfer, density, origin):
+            weight = sum(
+                rational(c) * sympy.prod([at[k] ** e for k, e in zip(self.k, mu, strict=True)])
+                for mu, c in part.weight.items()
+            )
+            if part.kind == "spectrum":
+                if spectrum is None:
+                    spectrum = self._spectrum(density, origin, j)
+                scalar, own = spectrum
+                weight = weight * own
+            elif part.kind == "origin":
+                scalar = -density.symbol
+            else:
+                scalar = self._alias_constant(density, part.kind)
+            if part.kind == "origin":
+                components = _origin(products, j)
+            else:
+                components = tuple(_collapse(weight * p, j) for p in products)
+            vector = tuple(s * c for s, c in zip(self.scales(), components, strict=True))
+            yield self.piece(density, part.power, part.fine, 0, scalar, vector)
+
+    def at_origin(self) -> tuple[Any, ...]:
+        """The term j = 0."""
+        import sympy
+
+        j = sympy.symbols(f"j1:{self.problem.dim + 1}", integer=True)
+        at = {k: 2 * sympy.pi * x for k, x in zip(self.k, j, strict=True)}
+        components = _origin(self._products("noise", j, at), j)
+        return tuple(s * c for s, c in zip(self.scales(), components, strict=True))
+
+    def _products(self, origin: str, j: Any, at: dict[Any, Any]) -> list[Any]:
+        """conj(∂σ)(σ − m) at k = 2πj, a component each."""
+        import sympy
+
+        formula, gain = self.formula, self.gain(origin)
+        slopes = [s.subs(at) for s in formula.slopes]
+        if formula.symbol is not None:
+            symbol = formula.symbol.subs(at)
+            names = {}
+            for position, p in enumerate(formula.parameters):
+                text = f"kernel parameter {self.kernel.parameter_names[position]}"
+                names[p] = self.of_pair(str(p), text, self.kernel.theta[..., position])
+            symbol = symbol.subs(names)
+            slopes = [s.subs(names) for s in slopes]
+        elif self.index:
+            n = sympy.symbols(f"n1:{self.problem.dim + 1}", integer=True)
+            renamed = slopes[0].subs(dict(zip(self.index, n, strict=True)))
+            symbol = _collapse(self.weight(*n) * _integers(renamed), n)
+        else:
+            symbol = sum(self.weight(a) * s for a, s in enumerate(slopes))
+        for constant, value in formula.constants.items():
+            self.define(constant, "constant of the kernel", value)
+        residual = gain**2 * symbol
+        if origin == "signal":
+            residual -= gain * self.own() * self._target(j, at)
+        products = [sympy.conjugate(_integers(s)) * residual for s in slopes]
+        return products if self.index else [sympy.powsimp(sympy.expand(p)) for p in products]
+
+    def _target(self, j: Any, at: dict[Any, Any]) -> Any:
+        import sympy
+
+        factors = self.problem.target.formula(self.k)
+        if factors is not None:
+            return sympy.nsimplify(sympy.prod([sympy.sympify(f).subs(at) for f in factors]))
+        reach = max(lattice_reach(self.problem), self._finite_reach())
+        modes = np.fft.ifftshift(np.arange(-reach, reach + 1))
+        values = self.problem.target.multiplier(2 * np.pi * modes)
+        return self.define(sympy.IndexedBase("m"), "the target's multiplier at mode j", values)[j]
+
+    def _finite_reach(self) -> int:
+        signal = signal_density(self.problem)
+        modes = None if signal is None else signal.modes
+        return 0 if modes is None else int(np.abs(modes).max())
+
+    def _spectrum(self, density: Density, origin: str, j: Any) -> tuple[Any, Any]:
+        """S(k) at k = 2πj as a factor and what depends on j."""
+        import sympy
+
+        if density.modes is not None and density.power is not None:
+            reach = max(self._finite_reach(), self._mode_reach())
+            table = np.zeros((2 * reach + 1,) * len(j))
+            table[tuple(density.modes.T)] = density.power
+            base = sympy.IndexedBase("P")
+            return sympy.Integer(1), self.define(base, f"power of the {origin}'s mode j", table)[j]
+        square = sum(x**2 for x in j)
+        body = (density.shift_symbol + square) ** (-density.alpha_symbol / 2)
+        if not density.origin:
+            body = sympy.Piecewise((body, sympy.Ne(square, 0)), (0, True))
+        return density.symbol, body
+
+    def _mode_reach(self) -> int:
+        if self.index:
+            assert self.formula.values is not None
+            return int(np.abs(self.formula.values).max())
+        return lattice_reach(self.problem)
+
+    def _alias_constant(self, density: Density, kind: str) -> Any:
+        """Factor of a flat spectrum, or of a tail's aliases."""
+        import sympy
+
+        dim, alpha = self.problem.dim, density.alpha
+        if kind == "flat":
+            return density.symbol
+        if kind == "axis":
+            exponent = density.alpha_symbol + 2 * self.transfer.smoothing
+            two_pi = (2 * sympy.pi) ** (2 * self.transfer.smoothing)
+            return 2 * sympy.zeta(exponent) * density.symbol / two_pi
+        if kind == "band":
+            table = self.table(
+                "B",
+                "finite part of the integral of |t|^(-alpha) over |t_a| < 1/2",
+                lambda lag: lag_integral(alpha, lag, Profile("band")),
+                lambda lag: lag_formula(
+                    density.alpha_symbol, self.dim, lag, Profile("band"), alpha
+                ),
+                (*density.alpha_symbol.free_symbols, self.dimension()),
+            )
+            return density.symbol * table((0,) * dim)
+        tail = Density(1.0, 1, alpha=alpha, origin=False)
+        value = lattice_moment(tail, (0,) * dim, None)[0].real
+        text = "finite part of the sum of |j|^(-alpha) over j other than 0 (Epstein's zeta)"
+        return density.symbol * self.define(sympy.Symbol("Z", real=True), text, value)
+
+
+def _origin(products: list[Any], j: Any) -> tuple[Any, ...]:
+    import sympy
+
+    return tuple(sympy.simplify(p.subs(dict.fromkeys(j, 0))) for p in products)
+
+
+def _integers(expression: Any) -> Any:
+    """δ(2πj, 2πm) as δ(j, m)."""
+    import sympy
+
+    two_pi = 2 * sympy.pi
+    return expression.replace(
+        sympy.KroneckerDelta, lambda a, b: sympy.KroneckerDelta(a / two_pi, b / two_pi)
+    )
+
+
+def _collapse(summand: Any, variables: Any) -> Any:
+    """Σ of a summand over all integers: in closed form where it holds a δ for each variable."""
+    import sympy
+
+    if not summand.has(sympy.KroneckerDelta) or not any(
+        set(variables) & d.free_symbols for d in summand.atoms(sympy.KroneckerDelta)
+    ):
+        return sympy.Sum(summand, *((v, -sympy.oo, sympy.oo) for v in variables))
+    total = sympy.Integer(0)
+    for term in sympy.Add.make_args(sympy.expand(summand)):
+        for v in variables:
+            met = [d for d in term.atoms(sympy.KroneckerDelta) if v in d.free_symbols]
+            if not met:
+                raise NoFormulaError("a sum over modes does not end")
+            place = sympy.solve(met[0].args[0] - met[0].args[1], v)[0]
+            term = (term / met[0]).subs(v, place)
+        total += term
+
+    def even(base: Any, *place: Any) -> Any:  # the power of mode −j is that of j
+        turned = [-x for x in place] if place[0].could_extract_minus_sign() else place
+        return base[tuple(turned)]
+
+    power = sympy.IndexedBase("P")
+    entries = [x for x in total.atoms(sympy.Indexed) if x.base == power]
+    total = total.subs({x: even(*x.args) for x in entries})
+    phases = {e: e.rewrite(sympy.cos) for e in total.atoms(sympy.exp) if e.has(sympy.I)}
+    return sympy.expand(total.subs(phases))

@@ -1,0 +1,131 @@
+"""Laws of the variance and of the rms gap from the variance's terms.
+
+The rms gap is the root of |mean gap|² + variance, expanded about the larger of the two.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from gradconv.errors import LawError
+from gradconv.laws.law import QuantityLaw, Term, VectorTerm
+from gradconv.laws.variance.scalars import Budget, ScalarTerm, merged
+from gradconv.laws.variance.terms import variance_terms
+from gradconv.laws.variance.writing import SpreadPieces
+from gradconv.problem import Problem
+
+
+def variance_budget(problem: Problem) -> Budget:
+    """Terms of the variance.
+
+    Raises
+    ------
+    LawError
+        If none is known although the variance is not zero.
+    """
+    budget = variance_terms(problem)
+    if not budget.terms and budget.unknown is not None:
+        raise LawError(f"the variance is not known from {budget.limits()}")
+    return budget
+
+
+def variance_law(problem: Problem, budget: Budget, assumptions: tuple[str, ...]) -> QuantityLaw:
+    """Law of the variance of the gap."""
+    terms = tuple(_term(t, t.value) for t in budget.terms)
+    pieces = SpreadPieces(problem, tuple(budget.terms))
+    return QuantityLaw(
+        "variance",
+        terms,
+        None,
+        assumptions,
+        _steps(budget),
+        pieces=pieces,
+        unknown=budget.unknown,
+    )
+
+
+def rms_law(
+    problem: Problem,
+    budget: Budget,
+    gaps: Iterable[VectorTerm],
+    assumptions: tuple[str, ...],
+) -> QuantityLaw:
+    """Law of the rms gap, given the variance and the terms of the mean gap.
+
+    Raises
+    ------
+    LawError
+        If the leading term of the mean square is not positive.
+    """
+    vectors = list(gaps)
+    products = [
+        ScalarTerm(
+            one.power + two.power,
+            one.fine + two.fine,
+            float(np.sum(one.vector * two.vector)),
+            "mean",
+            "mean",
+            one.logs + two.logs,
+        )
+        for one in vectors
+        for two in vectors
+        if budget.knows(one.power + two.power, one.fine + two.fine)
+    ]
+    squares = merged([*budget.terms, *products])
+    steps = ("rms² = |mean gap|² + variance", *_steps(budget))
+    return QuantityLaw(
+        "rms_gap",
+        _root(squares),
+        None,
+        assumptions,
+        steps,
+        pieces=SpreadPieces(problem, tuple(squares)),
+        squares=tuple(_term(t, t.value) for t in squares),
+        unknown=budget.unknown,
+    )
+
+
+def _root(squares: list[ScalarTerm]) -> tuple[Term, ...]:
+    """Root of a sum of terms, to first order in all but the leading one."""
+    if not squares:
+        return ()
+    lead = squares[0]
+    if lead.value <= 0:
+        raise LawError(f"the leading term of a mean square must be positive; got {lead.value:.3g}")
+    root = math.sqrt(lead.value)
+    half = ScalarTerm(lead.power / 2, lead.fine / 2, root, lead.origin, "", lead.logs // 2)
+    found = [_term(half, root)]
+    for t in squares[1:]:
+        if t.logs == lead.logs == 0:
+            powers = (t.power - lead.power / 2, t.fine - lead.fine / 2)
+            value = t.value / (2 * root)
+            found.append(_term(ScalarTerm(*powers, value, t.origin, ""), value))
+    return tuple(found)
+
+
+def _term(t: ScalarTerm, value: float) -> Term:
+    import sympy
+
+    return Term(t.power, t.fine, t.logs, value, sympy.Float(value, 8), t.origin)
+
+
+_REGIONS = {
+    "inner": "modes of order 1, both levels expanded in kh",
+    "cell": "all frequencies of a cell, Isserlis' sum over aliasing modes",
+    "flat": "fourth cumulant of the pixels",
+}
+
+
+def _steps(budget: Budget) -> tuple[str, ...]:
+    """How the terms of the variance were found, one line each."""
+    found = ["variance by Isserlis' theorem: signal, signal x noise, noise x noise"]
+    for t in budget.terms:
+        where = "; ".join(_REGIONS[r] for r in t.region.split(" + "))
+        powers = f"h^{t.power:g}" + (f" h_L^{t.fine:g}" if t.fine else "")
+        found.append(f"{t.origin} ({where}): {t.value:.6g} {powers}")
+    if budget.unknown is not None:
+        found.append(f"not known from {budget.limits()}")
+    return tuple(found)

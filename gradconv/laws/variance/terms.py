@@ -1,0 +1,339 @@
+"""Expansion of the gap's variance in powers of h.
+
+Three parts add up: signal with signal, signal with noise, noise with noise. At modes k of order 1
+both levels see the same mode, and everything that depends on kh is expanded along rays; noise with
+noise on kernels that live on the grid is a sum over all frequencies, see
+`gradconv.laws.variance.cells`.
+
+With A = conj(∂σ)(Gσ − m) and B = conj(∂σ)Gσ at a mode, T the signal's transfer, N the noise's
+covariance and signs s = ±1 of the two levels, Isserlis' theorem gives for every parameter
+
+    signal:         Σ_k P² G² [Σ_i' |Σ_a s T² A_i'|² + (Σ_a s T² A_i)²]
+    signal × noise: Σ_k P Σ_ab s s T_a T_b [Σ_i' (B_a B̄_b N_ab + A_a Ā_b N_ba) + 2 B_a A_b N_ab]
+    noise:          Σ_k Σ_ab s s |N_ab|² [Σ_i' B_a B̄_b + B_a B_b] / G²
+
+(i' runs over input channels; the terms without a bar have i' = i).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from gradconv.errors import LawError
+from gradconv.fields import PixelLaw
+from gradconv.laws.ingredients import Density, noise_density, signal_density, transfer_of
+from gradconv.laws.moments import lattice_moment
+from gradconv.laws.symbols import formula_of
+from gradconv.laws.variance.cells import cell_terms
+from gradconv.laws.variance.contractions import (
+    Contraction,
+    KernelKey,
+    key_of,
+)
+from gradconv.laws.variance.covariances import Levels, Part, noise_parts, ratio_solver
+from gradconv.laws.variance.cumulant import fourth_cumulant
+from gradconv.laws.variance.nodes import Nodes, Which, noise_nodes, signal_nodes, target_growth
+from gradconv.laws.variance.rays import Series, chopped, monomials, ray_weights, times
+from gradconv.laws.variance.scalars import NOTHING, Budget, ScalarTerm
+from gradconv.problem import Problem
+
+SIGNS = {(0, 0): 1.0, (0, 1): -1.0, (1, 0): -1.0, (1, 1): 1.0}
+
+
+def variance_terms(problem: Problem) -> Budget:
+    """All terms of the variance of the gap that are known.
+
+    Parameters
+    ----------
+    problem : Problem
+        A periodic problem.
+
+    Raises
+    ------
+    LawError
+        If an assumption fails; the message names it.
+    """
+    formula, transfer = formula_of(problem.convolution), transfer_of(problem)
+    if problem.channels > 1 and not problem.signal.random:
+        raise LawError(
+            "`channels` must be 1 for a law with a fixed signal (its channels are correlated); "
+            f"got {problem.channels}"
+        )
+    key = key_of(problem, formula)
+    signal, noise = signal_density(problem), noise_density(problem)
+    where = (problem.setting, problem.restriction.spec, problem.route)
+    what = (problem.signal.spec, problem.target.spec, problem.noise.gain)
+    budget = Budget()
+    if signal is not None:
+        budget.absorb(_signal_part((key, where, what), _Hidden(problem)))
+    if noise is not None:
+        budget.absorb(
+            _noise_part((key, where, problem.noise.spec, problem.noise.gain), _Hidden(problem))
+        )
+        if signal is not None:
+            _mixed(problem, key, budget, signal, noise_parts(problem, transfer, noise))
+    budget.merge()
+    return budget
+
+
+@dataclass(frozen=True)
+class _Hidden:
+    """A problem of which all that matters is in the key beside it."""
+
+    problem: Problem = field(compare=False)
+
+
+@lru_cache(maxsize=4096)
+def _signal_part(key: tuple[Any, ...], hidden: _Hidden) -> Budget:
+    """Signal with signal, and how far anything with the signal is known."""
+    problem, kernel = hidden.problem, key[0]
+    signal, transfer, budget = signal_density(problem), transfer_of(problem), Budget()
+    assert signal is not None
+    if not signal.finite:
+        known = signal.alpha + 2 * max(transfer.smoothing, 0) - 2 * target_growth(problem)
+        if not transfer.cut:
+            budget.limit(known, 0.0, "aliases of the signal are not expanded")
+    if problem.signal.random:
+        _signal(problem, kernel, budget, signal)
+    return budget
+
+
+@lru_cache(maxsize=4096)
+def _noise_part(key: tuple[Any, ...], hidden: _Hidden) -> Budget:
+    """Noise with noise, whatever the signal."""
+    problem, kernel = hidden.problem, key[0]
+    noise, transfer, budget = noise_density(problem), transfer_of(problem), Budget()
+    assert noise is not None
+    _noise(problem, kernel, budget, noise_parts(problem, transfer, noise), noise)
+    if kernel.grid:
+        cell_terms(problem, kernel, transfer, noise, budget)
+    if isinstance(problem.noise, PixelLaw):
+        fourth_cumulant(problem, formula_of(problem.convolution), kernel, transfer, budget)
+    return budget
+
+
+@dataclass
+class _Sums:
+    """Series by power of h and kind of contraction, and the size of what was added up."""
+
+    found: dict[tuple[float, Which], tuple[Series, Series]] = field(default_factory=dict)
+
+    def add(self, power: float, which: Which, series: Series, size: Series) -> None:
+        """Add a series; `size` bounds its parts before they cancelled."""
+        if (power, which) in self.found:
+            before = self.found[power, which]
+            series, size = before[0] + series, before[1] + size
+        self.found[power, which] = (series, size)
+
+    def totals(self) -> Iterator[tuple[float, Series, Series]]:
+        """Series by power of h, where all contractions have the same weights."""
+        for power in sorted({power for power, _ in self.found}):
+            same = [pair for (p, _), pair in self.found.items() if p == power]
+            yield power, np.sum([s for s, _ in same], axis=0), np.sum([z for _, z in same], axis=0)
+
+    def groups(self, alike: bool) -> Iterator[tuple[float, tuple[Which, ...], Series, Series]]:
+        """Series with the contractions that they belong to; those of wide kernels are shared."""
+        together: dict[tuple[float, Any], list[Which]] = {}
+        for (power, which), (series, _) in self.found.items():
+            key = (power, series.tobytes() if alike else which)
+            together.setdefault(key, []).append(which)
+        for (power, _), several in together.items():
+            yield power, tuple(several), *self.found[power, several[0]]
+
+
+def _combine(sums: _Sums, contraction: Contraction, closed: bool, weights: list[Series]) -> None:
+    """Add Σ_ab of a contraction's level pairs, each times its weight."""
+    parts = contraction.closed if closed else contraction.open
+    terms = [times(part[:, None], weight) for part, weight in zip(parts, weights, strict=True)]
+    total, size = (np.sum(np.broadcast_arrays(*a), axis=0) for a in (terms, map(np.abs, terms)))
+    sums.add(contraction.power, (contraction.left, contraction.right, closed), total, size)
+
+
+def _add(
+    budget: Budget,
+    nodes: Nodes,
+    levels: Levels,
+    sums: _Sums,
+    densities: tuple[Density, ...],
+    signals: int,
+    origin: str,
+    own: tuple[float, float],
+    known: float = math.inf,
+) -> None:
+    """Turn series into terms: Σ over the modes of each power of h."""
+    for power, which, series, size in sums.groups(nodes.profiles is not None):
+        weights, degrees = nodes.weights(densities, signals, which)
+        base = power + own[0]
+        _limits(
+            budget, (base, own[1]), (degrees, nodes.degree, known), series, size, weights[:degrees]
+        )
+        for e in range(degrees):
+            values = (series[e] @ weights[e]).real
+            rounding = NOTHING * (size[e] @ np.abs(weights[e]))
+            _record(budget, values, rounding, e, (base, own[1]), levels, origin)
+
+
+def _limits(
+    budget: Budget,
+    own: tuple[float, float],
+    known: tuple[int, int, float],
+    series: Series,
+    size: Series,
+    weights: list[np.ndarray],
+) -> None:
+    """How far a sum is known: degrees with moments, degrees of the series, of the noise."""
+    felt = any(np.any(w) for w in weights) and np.any(np.abs(series) > NOTHING * size)
+    if not felt:
+        return  # the two levels are alike to all orders
+    power, fine = own
+    degrees, most, aliases = known
+    if degrees <= most:
+        budget.limit(power + degrees, fine, "moments of the spectrum diverge")
+    budget.limit(power + most + 1, fine, f"series are kept to degree {most}")
+    if aliases < most:
+        budget.limit(power + aliases + 1, fine, "aliases of the noise are known to first order")
+
+
+def _record(
+    budget: Budget,
+    values: np.ndarray,
+    rounding: np.ndarray,
+    degree: int,
+    own: tuple[float, float],
+    levels: Levels,
+    origin: str,
+) -> None:
+    """Terms h^(p + degree − 2i) h_L^(q + 2i) of values at the ratios λ²."""
+    steps = 1 if len(levels.ratios) == 1 else degree // 2 + 1
+    solver = ratio_solver(len(levels.ratios), steps)
+    spread = np.broadcast_to(rounding, levels.ratios.shape)
+    row = np.broadcast_to(values, levels.ratios.shape)
+    for step in range(steps):
+        value, floor = float(solver[step] @ row), float(np.abs(solver[step]) @ spread)
+        if abs(value) > floor:
+            powers = (own[0] + degree - 2 * step, own[1] + 2 * step)
+            budget.terms.append(ScalarTerm(*powers, value, origin, "inner"))
+
+
+def _signal(problem: Problem, key: KernelKey, budget: Budget, signal: Density) -> None:
+    nodes = signal_nodes(problem, key, signal)
+    levels = Levels(problem, transfer_of(problem), nodes.rays, nodes.degree)
+    gains = [times(t, t) for t in levels.transfers()]
+    gain = problem.noise.gain**2
+    weights = [chopped(sign * gain * times(gains[a], gains[b])) for (a, b), sign in SIGNS.items()]
+    sums = _Sums()
+    for c in nodes.contractions(key, problem.noise.gain):
+        _combine(sums, c, False, weights)
+        _combine(sums, c, True, weights)
+    own = (2 * signal.mesh_power, 0.0)
+    _add(budget, nodes, levels, sums, (signal, signal), 2, "signal", own)
+
+
+def _mixed(
+    problem: Problem, key: KernelKey, budget: Budget, signal: Density, parts: list[Part]
+) -> None:
+    nodes = signal_nodes(problem, key, signal)
+    levels = Levels(problem, transfer_of(problem), nodes.rays, nodes.degree)
+    gains = levels.transfers()
+    for part in parts:
+        fine, mixed, coarse = levels.noise(part)
+        noise = {(0, 0): fine, (1, 0): mixed, (0, 1): mixed.conj(), (1, 1): coarse}
+        straight, turned = [], []
+        for (a, b), sign in SIGNS.items():
+            both = sign * times(gains[a], gains[b])
+            straight.append(chopped(times(both, noise[a, b])))
+            turned.append(chopped(times(both, noise[b, a])))
+        sums = _Sums()
+        for c in nodes.contractions(key, problem.noise.gain):
+            _combine(sums, c, False, turned)
+            if not c.left:
+                if not c.right:
+                    _combine(sums, c, False, straight)
+                _combine(sums, c, True, [2.0 * w for w in straight])
+        densities = (signal,) if part.density is None else (signal, part.density)
+        own = (part.power, part.fine)
+        _add(budget, nodes, levels, sums, densities, 1, "signal x noise", own, part.known)
+
+
+def _noise(
+    problem: Problem, key: KernelKey, budget: Budget, parts: list[Part], noise: Density
+) -> None:
+    """Noise with noise at modes of order 1."""
+    if key.grid and noise.flat:
+        return  # smooth at every frequency: nothing is left of a sum over all of them
+    nodes = noise_nodes(problem, key)
+    levels = Levels(problem, transfer_of(problem), nodes.rays, nodes.degree)
+    contractions = nodes.contractions(key, 1.0)
+    for one, two in product(parts, repeat=2):
+        densities = tuple(p.density for p in (one, two) if p.density is not None)
+        if key.grid and not densities:
+            continue
+        sums = _Sums()
+        first, second = levels.noise(one), levels.noise(two)
+        weights = [
+            chopped(sign * times(first[a + b], second[a + b].conj()))
+            for (a, b), sign in SIGNS.items()
+        ]
+        for c in contractions:
+            if not (c.left or c.right):
+                _combine(sums, c, False, weights)
+                _combine(sums, c, True, weights)
+        own = (one.power + two.power, one.fine + two.fine)
+        known = min(one.known, two.known)
+        if key.grid:
+            _add_divergent(budget, nodes, levels, sums, densities, own, known)
+        else:
+            _add(budget, nodes, levels, sums, densities, 0, "noise", own, known)
+
+
+def _add_divergent(
+    budget: Budget,
+    nodes: Nodes,
+    levels: Levels,
+    sums: _Sums,
+    densities: tuple[Density, ...],
+    own: tuple[float, float],
+    known: float,
+) -> None:
+    """As `_add`, with finite parts of sums that diverge: the rest is in the cell's integral."""
+    shift, alpha, origin = densities[0].shift, densities[0].alpha, densities[0].origin
+    scale = math.prod(d.scale for d in densities)
+    weights, poles = _finite_parts(nodes.dim, nodes.degree, shift, alpha * len(densities), origin)
+    for power, series, size in sums.totals():
+        base = power + own[0]
+        _limits(
+            budget,
+            (base, own[1]),
+            (nodes.degree + 1, nodes.degree, known),
+            series,
+            size,
+            weights,
+        )
+        for e in range(0, nodes.degree + 1, 2):
+            rounding = NOTHING * (size[e] @ np.abs(weights[e]))
+            felt = np.abs(series[e] @ poles[e]) > 1e-9 * (size[e] @ np.abs(poles[e]))
+            if np.any(felt):
+                budget.limit(base + e, own[1], "a logarithm of the fluctuation is not derived")
+            values = scale * (series[e] @ weights[e]).real
+            _record(budget, values, scale * rounding, e, (base, own[1]), levels, "noise")
+
+
+@lru_cache(maxsize=128)
+def _finite_parts(
+    dim: int, degree: int, shift: float, alpha: float, origin: bool
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Weights of the rays for finite parts, and for logarithms, by degree."""
+    density = Density(1.0, 1, shift=shift, alpha=alpha, origin=origin)
+    weights, poles = [], []
+    for e in range(degree + 1):
+        found = [lattice_moment(density, mu, None) for mu in monomials(dim, e)]
+        weights.append(ray_weights(dim, e, degree, np.array([v for v, _ in found])))
+        poles.append(ray_weights(dim, e, degree, np.array([p for _, p in found])))
+    return weights, poles

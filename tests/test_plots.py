@@ -1,0 +1,159 @@
+"""Figures and tables of a sweep: the law goes through the data, and is told apart from the fit."""
+
+from __future__ import annotations
+
+import io
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from gradconv import plots, report
+from gradconv.config import SweepConfig
+from gradconv.runner import run
+
+SMALL = {"dim": (1,), "levels": "3:7", "replicates": 16, "restriction": ("average",)}
+Record = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def computed() -> list[Record]:
+    return run(SweepConfig(**SMALL, noise=("pixel:20", "pixel:0.5"))).records
+
+
+@pytest.fixture
+def records(computed: list[Record]) -> list[Record]:
+    return deepcopy(computed)
+
+
+def drawn(records: list[Record]) -> list[tuple[tuple[float, ...], tuple[float, ...]]]:
+    """Points of every law line, by mesh size and value."""
+    figure = plots.gap_figure(records)
+    lines = [line for axis in figure.axes for line in axis.get_lines()]
+    laws = [line for line in lines if line.get_color() == plots.LAW["color"]]
+    return [(tuple(line.get_xdata()), tuple(line.get_ydata())) for line in laws]
+
+
+def labels(records: list[Record]) -> list[str]:
+    figure = plots.gap_figure(records)
+    legends = [axis.get_legend() for axis in figure.axes]
+    return [t.get_text() for legend in legends if legend for t in legend.get_texts()]
+
+
+def legend(records: list[Record]) -> list[str]:
+    return [t.get_text() for t in plots.gap_figure(records).legends[0].get_texts()]
+
+
+def gap(records: list[Record], kernel: str, quantity: str = "mean_gap") -> Record:
+    return next(r for r in records if (r["kernel"], r["quantity"]) == (kernel, quantity))
+
+
+def test_the_law_is_drawn_through_the_data(records: list[Record]) -> None:
+    gaps = [r for r in records if r["quantity"] in ("mean_gap", "rms_gap")]
+    expected = [(tuple(r["h"]), tuple(r["law"]["values"])) for r in gaps]
+    assert sorted(drawn(records)) == sorted(expected)
+    assert len(expected) == 8
+    assert "law, not fitted" in legend(records)
+
+
+def test_only_evaluated_levels_are_drawn(records: list[Record]) -> None:
+    record = gap(records, "mfc", "rms_gap")
+    whole = record["law"]["values"]
+    record["law"]["values"] = [*whole[:2], None, 0.0]
+    assert (tuple(record["h"][:2]), tuple(whole[:2])) in drawn(records)
+    record["law"]["values"] = []
+    assert len(drawn(records)) == 7
+
+
+def test_records_without_a_law_are_drawn(records: list[Record]) -> None:
+    """Stored by an earlier version, or of a problem that has none."""
+    for r in records:
+        del r["law"]
+    assert drawn(records) == []
+    assert legend(records) == ["mean gap, fit", "rms gap (± 2 s.e.), fit"]
+    assert not any("law" in text for text in labels(records))
+
+
+def test_the_derived_order_stands_beside_the_measured_one(records: list[Record]) -> None:
+    found = labels(records)
+    assert sum(text.startswith("stencil: diverges, order −") for text in found) == 2
+    assert sum(text.endswith("; law −1") for text in found) == 2
+    assert sum(text.endswith("; law +2") for text in found) == 2
+    law = gap(records, "stencil")["law"]
+    for changes, text in (
+        ({"order": 0.0, "log": 1}, "; law 0 log"),
+        ({"agrees": False}, "; law −1 disagrees"),
+        ({"order": None}, "; law agrees"),
+        ({"order": None, "agrees": False}, "; law disagrees"),
+    ):
+        before = dict(law)
+        law.update(changes)
+        assert sum(label.endswith(text) for label in labels(records)) == 1, text
+        law.update(before)
+
+
+def test_a_law_is_no_colour_and_no_line_of_a_fit() -> None:
+    assert plots.LAW["color"] not in plots.COLOURS
+    assert plots.LAW["linestyle"] not in ("-", "--")
+    assert plots.LAW["zorder"] > 3  # over points and fits
+
+
+@pytest.mark.parametrize("kernels", [("stencil", "mfc"), ("gaussian-derivative:2:0.123456", "mfc")])
+def test_labels_leave_the_panels_their_width(kernels: tuple[str, ...]) -> None:
+    """Six panels, none narrower than half of its share."""
+    import matplotlib
+
+    noises = ("none", "pixel:0.5", "white:0.05")
+    config = SweepConfig(
+        **{**SMALL, "replicates": 2, "restriction": ("average", "injection")},
+        noise=noises,
+        kernel=kernels,
+    )
+    figure = plots.gap_figure(run(config).records, "A headline")
+    with matplotlib.rc_context(plots.STYLE):
+        figure.savefig(io.BytesIO(), format="png")
+    panels = [axis.get_position() for axis in figure.axes if axis.get_visible()]
+    assert len(panels) == 6
+    assert all(panel.width > 0.5 / 3 for panel in panels)
+
+
+def test_the_table_says_what_the_law_says(records: list[Record]) -> None:
+    column = [*report.varying(records), *report.COLUMNS].index("law")
+    cells = [row[column] for row in report.rows(records, report.varying(records))]
+    by_rate = {
+        (r["kernel"], r["noise"], r["quantity"]): c for r, c in zip(records, cells, strict=True)
+    }
+    assert by_rate["stencil", "pixel:20", "mean_gap"] == "-1 agrees"
+    assert by_rate["mfc", "pixel:0.5", "mean_gap"] == "+2 agrees"
+    assert by_rate["stencil", "pixel:0.5", "level_norm"] == "0 agrees"
+    assert not any("disagrees" in line for line in report.footnotes(records))
+
+
+def test_a_disagreement_is_not_overlooked(records: list[Record]) -> None:
+    provenance = {
+        **{"configuration_hash": "0" * 64, "commit": "1" * 40, "dirty": False},
+        **{"seed": 0, "dtype": "float64", "device": "cpu"},
+    }
+    assert "Laws:" not in report.markdown(records, provenance)
+    law = gap(records, "stencil")["law"]
+    law.update(agrees=False, reason="largest relative difference 5.0e-01")
+    assert report.law_text(law) == "-1 DISAGREES"
+    line = "disagrees: largest relative difference 5.0e-01 (stencil pixel:20 mean gap)"
+    assert f"law {line}" in report.footnotes(records)
+    assert f"Laws:\n\n- {line}\n" in report.markdown(records, provenance)
+    law.update(agrees=None, reason="too large", values=[])
+    assert report.law_text(law) == "-1"
+    assert "- not compared: too large (" in report.markdown(records, provenance)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"order": None, "coefficient": None, "agrees": None, "decay": "none"}, "-"),
+        ({"order": None, "decay": "faster than algebraic", "coefficient": 0.0}, "zero agrees"),
+        ({"order": 0.0, "log": 1}, "0 log agrees"),
+        ({"order": 0.5}, "+0.5 agrees"),
+    ],
+)
+def test_laws_without_a_plain_power(changes: Record, text: str, records: list[Record]) -> None:
+    assert report.law_text({**records[0]["law"], **changes}) == text
