@@ -115,6 +115,17 @@ def test_terms_in_more_dimensions(row: str) -> None:
     assert errors(problem, 2, int(last[0]), factor=2.0)[-1] > 0.4  # control
 
 
+def test_second_term_of_a_spectrum_that_bends() -> None:
+    """(κ² + |j|²)^{−α/2}: the tail's next power is seen where h is near the correlation length."""
+    choices = ("stencil", "band-limited:1", "identity", "matern:0.1:0.01:5", "average")
+    problem = Problem(*choices, "coarsening", 1)
+    assert errors(problem, 5, 15)[4] < 2e-4
+    h = MeshHierarchy.powers_of_two(1, 5, 15).h[5]
+    second = next(t for t in variance_terms(problem).terms if t.power == pytest.approx(3.4))
+    lead = next(t for t in variance_terms(problem).terms if t.power == pytest.approx(1.4))
+    assert abs(second.value * h**2 / lead.value) > 0.01  # it is felt there
+
+
 def test_terms_with_channels() -> None:
     """Modes of several channels mix: the fluctuation loses an order of the low modes."""
     choices = ("stencil", "sobolev:3", "shift:0.1", "power:0.8:0.1", "average", "refinement", 1)

@@ -137,7 +137,8 @@ def weight_parts(
 
 
 def _monomial(k: tuple[np.ndarray, ...], mu: tuple[int, ...]) -> np.ndarray | float:
-    return math.prod((a**e for a, e in zip(k, mu, strict=True) if e), start=1.0)
+    # products: numpy's general power is ten times as slow
+    return math.prod((a for a, e in zip(k, mu, strict=True) for _ in range(e)), start=1.0)
 
 
 def _flat_spectrum(problem: Problem, transfer: Transfer, density: Density) -> Iterator[WeightPart]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import lru_cache, reduce
 from itertools import product
 
 import numpy as np
@@ -87,10 +87,10 @@ def folded(alpha: float, r: int, t: np.ndarray, low: bool) -> np.ndarray:
         start = math.pi ** (0.5 * dim) * _START ** (half - 0.5 * dim) / (half - 0.5 * dim)
     for block in range(0, len(index), 4096):
         rows = index[block : block + 4096]
-        whole = np.prod([lines[:, rows[:, a]] for a in range(dim)], axis=0)
+        whole = reduce(np.multiply, [lines[:, rows[:, a]] for a in range(dim)])
         total = (w * s**half) @ whole + (start if r == 0 else whole[0] * _START**half / half)
         if not low:  # below the first node: powers of s
-            single = np.prod([own[:, rows[:, a]] for a in range(dim)], axis=0)
+            single = reduce(np.multiply, [own[:, rows[:, a]] for a in range(dim)])
             total = total - (w * s**half) @ single - single[0] * _START**half / half
         found[block : block + 4096] = total
     return np.asarray(found.reshape(shape) / gamma(half))
