@@ -12,8 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from gradconv import MeshHierarchy, Problem
-from gradconv.atlas import build, critical, unit
-from gradconv.atlas.cache import Cache, default_folder, source_digest
+from gradconv.atlas import build, critical, figures, present, unit
 from gradconv.atlas.cells import (
     CHOICES,
     SPECS,
@@ -232,73 +231,7 @@ def test_shared_paths_are_those_of_a_sweep(setting: str, noise: str) -> None:
     assert np.abs(found["shift"] - own).max() > 1e-6
 
 
-# ---- the cache ----
-
-
-def test_values_are_kept_by_content(tmp_path: Path) -> None:
-    cache = Cache(tmp_path, "a")
-    assert cache.load({"x": 1}) is None
-    cache.save({"x": 1}, [1.5, None, "text"])
-    assert cache.load({"x": 1}) == [1.5, None, "text"]
-    assert cache.load({"x": 2}) is None
-    assert Cache(tmp_path, "b").load({"x": 1}) is None  # another source
-    Cache(None).save({"x": 1}, 1)
-    assert Cache(None).load({"x": 1}) is None
-
-
-@pytest.mark.parametrize("damage", ["truncate", "value", "swap", "empty"])
-def test_damaged_values_are_not_believed(tmp_path: Path, damage: str) -> None:
-    cache = Cache(tmp_path, "a")
-    cache.save("one", [1.0, 2.0])
-    cache.save("two", [3.0])
-    path, other = cache.path("one"), cache.path("two")
-    assert path is not None
-    assert other is not None
-    text = path.read_text()
-    changed = {
-        "truncate": text[:-7],
-        "value": text.replace("2.0", "2.5"),
-        "swap": other.read_text(),
-        "empty": "",
-    }[damage]
-    assert changed != text
-    path.write_text(changed)
-    assert cache.load("one") is None
-    assert cache.load("two") == [3.0]
-
-
-def test_a_changed_derivation_makes_another_digest(tmp_path: Path) -> None:
-    package = Path(build.__file__).parent.parent
-    for name in ("laws", "kernels", "fields", "restriction", "gradient", "atlas"):
-        (tmp_path / name).mkdir()
-    for name in ("mesh", "problem", "registry", "sampling", "statistics", "rates"):
-        (tmp_path / f"{name}.py").write_text("")
-    for name in ("regression", "bootstrap", "verdicts"):
-        (tmp_path / f"{name}.py").write_text("")
-    law = tmp_path / "laws" / "mean.py"
-    law.write_text("x = 1\n")
-    shown = tmp_path / "atlas" / "figures.py"
-    shown.write_text("x = 1\n")
-
-    def fresh() -> str:
-        source_digest.cache_clear()
-        found = source_digest(tmp_path)
-        source_digest.cache_clear()
-        return found
-
-    first = fresh()
-    shown.write_text("x = 2\n")
-    assert fresh() == first  # a figure changes no result
-    law.write_text("x = 2\n")
-    assert fresh() != first
-    assert source_digest(package) not in (first, fresh())
-
-
-def test_the_folder_is_the_platforms(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("sys.platform", "linux")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_folder() == tmp_path / "gradconv"
-
+# ---- whole atlases ----
 
 SMALL = {
     "kernel": ["stencil"],
@@ -387,6 +320,58 @@ def test_mesh_free_kernels_have_no_transition() -> None:
 def test_an_order_that_only_touches_zero_is_no_transition() -> None:
     assert critical.zeros([1.0, 2.0, 3.0], [1.0, 0.0, 1.0]) == []
     assert critical.zeros([1.0, 2.0, 3.0], [-1.0, 0.0, 1.0]) == [2.0]
+
+
+# ---- the stored study ----
+
+
+@pytest.fixture(scope="module")
+def stored() -> dict:
+    path = Path(__file__).resolve().parent.parent / "studies" / "atlas" / "atlas.json.gz"
+    return json.loads(gzip.decompress(path.read_bytes()))
+
+
+def test_the_stored_atlas_is_whole_and_says_why(stored: dict) -> None:
+    assert stored["schema"] == "gradconv.atlas/1"
+    assert [{c: cell[c] for c in CHOICES} for cell in stored["cells"]] == [
+        {c: getattr(cell, c) for c in CHOICES} for cell in enumerate_cells()
+    ]
+    for cell in stored["cells"]:
+        for own in cell["quantities"].values():
+            assert own["status"] in ("agrees", "explained", "disagrees")
+            assert own["status"] == "agrees" or own["reason"]
+    assert sum(n for row in build.summary(stored).values() for n in row.values()) == len(
+        stored["cells"]
+    )
+    said = list(present.disagreements(stored))
+    wrong = [c for c in stored["cells"] if c["status"] == "disagrees"]
+    assert bool(said) == bool(wrong)
+
+
+def test_figures_are_drawn_from_the_stored_data_alone(stored: dict) -> None:
+    figure = figures.phase_figure(stored)
+    panels = [a for a in figure.axes if a.get_title(loc="left")]
+    assert [a.get_title(loc="left") for a in panels] == sorted(KERNELS.names)
+    colours = {
+        tuple(round(v, 3) for v in patch.get_facecolor()[:3])
+        for panel in panels
+        for patch in panel.patches
+    }
+    assert len(colours) > 5
+    black = [dict(c, quantities=_reversed(c["quantities"])) for c in stored["cells"][:5]]
+    assert figures._colour(black[0]) != figures._colour(stored["cells"][0])
+    drawn = figures.critical_figure(stored["critical"])
+    assert len(drawn.axes) == len(
+        {(s["kernel"], s["setting"], s["dim"]) for s in stored["critical"]}
+    )
+    found = {s["quantity"]: s["zeros"] for s in stored["critical"] if s["kernel"] == "stencil"}
+    assert found["mean_gap"] == [3.0]  # the last dimension
+    assert found["variance"] == [1.5]
+
+
+def _reversed(quantities: dict) -> dict:
+    gap = {"derived": {"order": -1.0, "verdict": "diverges"}, "status": "agrees"}
+    return {**quantities, "mean_gap": gap}
 
 
 # ---- the command ----

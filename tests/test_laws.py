@@ -119,6 +119,9 @@ def test_expansion_goes_through_the_full_law(case: tuple[Any, ...]) -> None:
     gap = law.quantity("mean_gap")
     coarsening = problem.setting == "coarsening"
     n, finest = (256, 2**13) if problem.dim == 1 else (64, 256)
+    folded = all(t.region == "alias" and t.origin == "signal" for t in gap.vectors)
+    if folded and problem.dim == 2:  # higher powers of |k|h need a finer mesh
+        n, finest = 128, 512
     last = finest if coarsening else n
     sizes = tuple(n // 4 * 2**i for i in range(int(math.log2(last / (n // 4))) + 1))
     hierarchy = MeshHierarchy(problem.dim, sizes)
@@ -130,7 +133,7 @@ def test_expansion_goes_through_the_full_law(case: tuple[Any, ...]) -> None:
         return
     # the gap between the expansion and the sum is of the order of what is not expanded
     error = np.abs(gap.asymptote(h, fine) - values) / values
-    assert error.min() < (0.1 if coarsening and problem.dim == 2 else 0.02), error
+    assert error.min() < (0.1 if (coarsening or folded) and problem.dim == 2 else 0.02), error
     doubled = np.abs(2 * gap.asymptote(h, fine) - values) / values  # negative control
     assert doubled[-1] > 0.5
 
@@ -212,12 +215,12 @@ def test_no_law_at_all(choices: dict[str, str], message: str) -> None:
         ({"signal": "photograph"}, "measured spectrum"),
         ({"noise": "power:-1", "setting": "refinement"}, "`alpha` must be positive"),
         ({"target": "unblur:0.001"}, "bounded multiplier"),
-        ({"signal": "sobolev:0.5", "kernel": "mfc"}, "s > 1"),
         ({"signal": "plane-wave:3", "channels": 2}, "`channels` must be 1"),
         (  # the noise's aliases fall like h^6, the signal's like h^4.4: they come first
             {
                 "kernel": "mfc",
                 "signal": "sobolev:1.2",
+                "target": "shift:0.1",
                 "noise": "power:6",
                 "dim": 2,
                 "restriction": "injection",

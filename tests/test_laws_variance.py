@@ -202,8 +202,10 @@ def test_any_problem_with_white_noise(
 
 def test_logarithms_and_aliases_are_said() -> None:
     """What is not known is no term: no law, and why."""
-    rough = Problem("mfc", "sobolev:3", noise="none", restriction="injection", dim=2)
+    rough = Problem("mfc", "sobolev:3", "shift:0.1", "none", "injection", dim=2)
     assert "aliases of the signal" in derive(rough).missing["variance"]
+    endless = Problem("stencil", "sobolev:3", "unblur", "none", "spectral", "refinement", 1)
+    assert "bounded multiplier" in derive(endless).missing["variance"]
     meets = Problem("stencil", "band-limited:1", noise="power:2.5", setting="refinement", dim=1)
     budget = variance_terms(meets)  # 2α − d meets the 4 of the low modes
     assert "logarithm" in budget.limits()

@@ -242,7 +242,7 @@ def _missing(law: Record, quantity: str) -> str:
 def _general(reason: str) -> str:
     """A reason without the numbers of its cell, so that cells with the same reason meet."""
     text = re.split(r"; got |: width at most", reason)[0]
-    text = re.sub(r"order h\^-?[\d.]+", "this order of h", text)
+    text = re.sub(r"(order|from) h\^-?[\d.]+( h_L\^-?[\d.]+)?", r"\1 some power of h", text)
     text = re.sub(r"^`signal` \S+ has", "`signal` has", text)
     text = re.sub(r"`(target|noise|restriction)` ([a-z_-]+):\S+", r"`\1` \2", text)
     return re.sub(r" = \d\b", "", text)

@@ -39,6 +39,9 @@ EXACT = {1: (3, 14), 2: (3, 9), 3: (3, 6)}
 # Means of a fixed signal, or under a restriction given by a matrix: no spectra to be shared.
 SHALLOW = {1: (3, 9), 2: (3, 7), 3: (3, 5)}
 SAMPLED = {1: (3, 8), 2: (3, 6), 3: (2, 4)}
+# Where the leading terms of fluctuations are looked for: the full law, which goes through the
+# sampled ones, on meshes that sampling does not reach.
+DEEPER = {1: (3, 12), 2: (3, 7), 3: (2, 4)}
 REPLICATES = 128
 
 

@@ -240,20 +240,26 @@ def _extrapolated(
 ) -> Judgement:
     """Hold a law whose next power is known, but not its constant, against data.
 
-    Data over law is 1 + c h^δ + …, δ from the leading to the first unknown term: two pairs of
-    levels give its limit twice.
+    It may go through them on three levels in a row. If not, data over law is 1 + c h^δ + …, δ from
+    the leading to the first unknown term: two pairs of levels give its limit twice.
     """
     delta, fine = law["unknown"]
     near = np.zeros(len(h), dtype=bool)
     if law["data"] is not None:  # h_L ≪ h: what is left of h_L/h is no power of h
         near = law["data"] / h > CORRECTION
-    seen = np.flatnonzero(resolved & (measured > 1e3 * floor) & ~near)
+    whole = np.array(law["sum"])
+    told = resolved & (measured > 1e3 * floor) & (whole > 0)
+    apart = np.abs(measured / np.where(told, whole, np.inf) - 1)
+    through = _run(told & (apart <= CORRECTION))
+    if len(through) >= WINDOW:
+        return Judgement(AGREES, "", float(apart[through].max()))
+    seen = np.flatnonzero(told & ~near)
     if fine or delta <= 0 or len(seen) < WINDOW or seen[-1] - seen[-WINDOW] != WINDOW - 1:
         return Judgement(EXPLAINED, UNKNOWN_TERMS)
-    ratio = measured[seen[-WINDOW:]] / np.array(law["sum"])[seen[-WINDOW:]]
+    ratio = measured[seen[-WINDOW:]] / whole[seen[-WINDOW:]]
     grown = 2.0**delta
     first, last = (grown * ratio[1:] - ratio[:-1]) / (grown - 1)
-    if abs(last - first) > CONSTANT_SLACK:
+    if abs(last - first) > CONSTANT_SLACK * abs(last):
         return Judgement(EXPLAINED, UNKNOWN_TERMS, float(abs(last - first)))
     worst = float(abs(last - 1))
     if worst <= 2 * CONSTANT_SLACK:

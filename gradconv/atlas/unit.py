@@ -12,6 +12,7 @@ import numpy as np
 
 from gradconv.atlas.cache import Cache
 from gradconv.atlas.cells import (
+    DEEPER,
     EXACT,
     REPLICATES,
     SAMPLED,
@@ -48,6 +49,7 @@ class Meshes:
 
     means: MeshHierarchy | str
     fluctuations: MeshHierarchy | str
+    deeper: MeshHierarchy | str
 
     @classmethod
     def of(cls, cell: Cell) -> Meshes:
@@ -57,15 +59,20 @@ class Meshes:
 
     def describe(self) -> list[Any]:
         """JSON values."""
-        return [h if isinstance(h, str) else list(h.sizes) for h in (self.means, self.fluctuations)]
+        every = (self.means, self.fluctuations, self.deeper)
+        return [h if isinstance(h, str) else list(h.sizes) for h in every]
 
 
 @lru_cache(maxsize=2**14)
 def _meshes(cell: Cell) -> Meshes:
     problem = cell.problem
     deep = EXACT if cell.signal == SIGNAL and evaluable(cell.restriction) else SHALLOW
+    first = SAMPLED[cell.dim]
+    further = DEEPER[cell.dim] if cell.signal == SIGNAL and evaluable(cell.restriction) else first
     return Meshes(
-        hierarchy_for(problem, *deep[cell.dim]), hierarchy_for(problem, *SAMPLED[cell.dim])
+        hierarchy_for(problem, *deep[cell.dim]),
+        hierarchy_for(problem, *first),
+        hierarchy_for(problem, *further),
     )
 
 
@@ -89,7 +96,7 @@ class Unit:
         """What the result depends on."""
         return {
             "cells": [asdict(c) for c in self.cells],
-            "meshes": [EXACT, SAMPLED, SHALLOW],
+            "meshes": [EXACT, SAMPLED, DEEPER, SHALLOW],
             "replicates": self.replicates,
             "seed": self.seed,
         }
@@ -118,7 +125,7 @@ def derive_unit(unit: Unit, cache: Cache) -> dict[Cell, Record]:
             first.setting,
             first.restriction,
             first.dim,
-            [EXACT, SAMPLED, SHALLOW],
+            [EXACT, SAMPLED, DEEPER, SHALLOW],
         ]
         stored: dict[str, Record] = cache.load(shelf) or {}
         fresh = False
@@ -134,12 +141,12 @@ def derive_unit(unit: Unit, cache: Cache) -> dict[Cell, Record]:
 
 def _derive(cell: Cell) -> Record:
     meshes = Meshes.of(cell)
-    for levels in (meshes.means, meshes.fluctuations):
+    for levels in (meshes.means, meshes.fluctuations, meshes.deeper):
         if isinstance(levels, str):
             return {"laws": {}, "missing": {"": levels}}
     assert isinstance(meshes.means, MeshHierarchy)
-    assert isinstance(meshes.fluctuations, MeshHierarchy)
-    return law_record(cell, meshes.means, meshes.fluctuations)
+    assert isinstance(meshes.deeper, MeshHierarchy)
+    return law_record(cell, meshes.means, meshes.deeper)
 
 
 @dataclass
@@ -346,6 +353,7 @@ def _fluctuation(cell: Cell, means: Means, sample: np.ndarray, law: Record) -> R
     variance = None if why else gap_variances(cell.problem, means.hierarchy)
     # terms of size |gradient|² cancel in the law of a variance
     law_floor = CANCELLING * (means.sizes[1:] + means.sizes[:-1]) ** 2
+    deep = None if variance is None or derived is None else _deeper(cell, means, variance)
     found: Record = {}
     for quantity, offset, power in (("variance", 0.0 * h, 1.0), ("rms_gap", measured**2, 0.5)):
         record: Record = {"why": why or ""}
@@ -354,22 +362,46 @@ def _fluctuation(cell: Cell, means: Means, sample: np.ndarray, law: Record) -> R
             record["deviations"] = [
                 _bounded(v) for v in deviations(paths, offset, square, floor + law_floor)
             ]
-            if quantity in law["laws"] and len(h) >= 3:
-                ready = resolved_at(cell, h, quantity)
-                judged, fit = leading_term(
-                    law["laws"][quantity],
-                    quantity,
-                    h,
-                    square**power,
-                    (floor + law_floor) ** power,
-                    ready,
-                )
-                record["leading"] = [judged.status, judged.reason, _plain(judged.worst)]
-                record["fit"] = _fit_record(fit)
+        if deep is not None and quantity in law["laws"] and len(deep.h) >= 3:
+            judged, fit = leading_term(
+                law["laws"][quantity],
+                quantity,
+                deep.h,
+                (deep.variance + (deep.gap**2 if quantity == "rms_gap" else 0.0)) ** power,
+                deep.floor**power,
+                resolved_at(cell, deep.h, quantity),
+            )
+            record["leading"] = [judged.status, judged.reason, _plain(judged.worst)]
+            record["fit"] = _fit_record(fit)
         values = (paths.mean(axis=0) + offset) ** power
         record.setdefault("fit", _slope_record(h, values, paths, offset, power))
         found[quantity] = record
     return found
+
+
+@dataclass
+class _Deep:
+    """The full law of the gap on the meshes where leading terms are looked for."""
+
+    h: np.ndarray
+    gap: np.ndarray
+    variance: np.ndarray
+    floor: np.ndarray
+
+
+def _deeper(cell: Cell, means: Means, variance: np.ndarray) -> _Deep:
+    levels = Meshes.of(cell).deeper
+    assert isinstance(levels, MeshHierarchy)
+    assert means.derived is not None
+    gradients = means.derived
+    if levels.sizes != means.hierarchy.sizes:
+        gradients = mean_gradients(cell.problem, levels).reshape(len(levels), -1)
+        variance = gap_variances(cell.problem, levels)
+    # what cancels is of the size of the coarse levels' terms, or of the gradient
+    sizes = np.maximum(np.linalg.norm(gradients, axis=1), float(np.max(means.sizes)))
+    floor = (ROUNDING * np.finfo(float).eps) ** 2 * sizes**2 + CANCELLING * sizes**2
+    gap = np.linalg.norm(np.diff(gradients, axis=0), axis=1)
+    return _Deep(levels.h[1:], gap, variance, (floor[1:] + floor[:-1]) * 2.0)
 
 
 def _bounded(value: float) -> float:

@@ -8,11 +8,17 @@ from typing import Any
 import numpy as np
 
 from gradconv.laws.formulas import NoFormulaError, Piece, Writer, rational
-from gradconv.laws.ingredients import Density, signal_density
+from gradconv.laws.ingredients import Density, Power, signal_density
 from gradconv.laws.integrals import Profile, lag_integral
 from gradconv.laws.mellin import lag_formula
-from gradconv.laws.moments import lattice_moment
-from gradconv.laws.physical import lattice_reach, weight_parts
+from gradconv.laws.physical import (
+    WeightPart,
+    alias_target,
+    lattice_reach,
+    replica_sum,
+    side_factor,
+    weight_parts,
+)
 
 
 class PhysicalWriter(Writer):
@@ -26,11 +32,14 @@ class PhysicalWriter(Writer):
 
         j = sympy.symbols(f"j1:{self.problem.dim + 1}", integer=True)
         at = {k: 2 * sympy.pi * x for k, x in zip(self.k, j, strict=True)}
-        products = self._products(origin, j, at)
-        spectrum = None
+        target = self._target(j, at) if origin == "signal" else 0
+        products = self._products(origin, j, at, target)
+        spectrum, folded = None, None
+        sides: dict[Power, Any] = {}
         for part in weight_parts(self.problem, self.transfer, density, origin):
+            base = [sympy.Abs(at[k]) if part.absolute else at[k] for k in self.k]
             weight = sum(
-                rational(c) * sympy.prod([at[k] ** e for k, e in zip(self.k, mu, strict=True)])
+                rational(c) * sympy.prod([x**e for x, e in zip(base, mu, strict=True)])
                 for mu, c in part.weight.items()
             )
             if part.kind == "spectrum":
@@ -41,13 +50,29 @@ class PhysicalWriter(Writer):
             elif part.kind == "origin":
                 scalar = -density.symbol
             else:
-                scalar = self._alias_constant(density, part.kind)
+                scalar = self._alias_constant(density, part, origin)
+            own_products = products
+            if origin == "signal" and part.kind not in ("spectrum", "flat", "origin"):
+                if folded is None:
+                    beyond = sympy.nsimplify(alias_target(self.problem))
+                    folded = self._products(origin, j, at, beyond)
+                own_products = folded
+            if part.axes is not None:
+                weight = weight * self._sets_of_axes(j, *part.axes)
+                if not self.index:  # one sum over the modes for all sets of axes
+                    weight = weight * scalar / density.symbol
+                    sides[part.power] = sides.get(part.power, 0) + weight
+                    continue
             if part.kind == "origin":
                 components = _origin(products, j)
             else:
-                components = tuple(_collapse(weight * p, j) for p in products)
+                components = tuple(_collapse(weight * p, j) for p in own_products)
             vector = tuple(s * c for s, c in zip(self.scales(), components, strict=True))
             yield self.piece(density, part.power, part.fine, 0, scalar, vector)
+        for power, weight in sides.items():
+            components = tuple(_collapse(weight * p, j) for p in folded or ())
+            vector = tuple(s * c for s, c in zip(self.scales(), components, strict=True))
+            yield self.piece(density, power, Power(), 0, density.symbol, vector)
 
     def at_origin(self) -> tuple[Any, ...]:
         """The term j = 0."""
@@ -55,11 +80,11 @@ class PhysicalWriter(Writer):
 
         j = sympy.symbols(f"j1:{self.problem.dim + 1}", integer=True)
         at = {k: 2 * sympy.pi * x for k, x in zip(self.k, j, strict=True)}
-        components = _origin(self._products("noise", j, at), j)
+        components = _origin(self._products("noise", j, at, 0), j)
         return tuple(s * c for s, c in zip(self.scales(), components, strict=True))
 
-    def _products(self, origin: str, j: Any, at: dict[Any, Any]) -> list[Any]:
-        """conj(∂σ)(σ − m) at k = 2πj, a component each."""
+    def _products(self, origin: str, j: Any, at: dict[Any, Any], target: Any) -> list[Any]:
+        """conj(∂σ)(σ − target) at k = 2πj, a component each."""
         import sympy
 
         formula, gain = self.formula, self.gain(origin)
@@ -82,7 +107,7 @@ class PhysicalWriter(Writer):
             self.define(constant, "constant of the kernel", value)
         residual = gain**2 * symbol
         if origin == "signal":
-            residual -= gain * self.own() * self._target(j, at)
+            residual -= gain * self.own() * target
         products = [sympy.conjugate(_integers(s)) * residual for s in slopes]
         return products if self.index else [sympy.powsimp(sympy.expand(p)) for p in products]
 
@@ -124,32 +149,64 @@ class PhysicalWriter(Writer):
             return int(np.abs(self.formula.values).max())
         return lattice_reach(self.problem)
 
-    def _alias_constant(self, density: Density, kind: str) -> Any:
+    def _alias_constant(self, density: Density, part: WeightPart, origin: str) -> Any:
         """Factor of a flat spectrum, or of a tail's aliases."""
         import sympy
 
-        dim, alpha = self.problem.dim, density.alpha
+        alpha, kind, two_r = density.alpha_symbol, part.kind, 2 * self.transfer.smoothing
         if kind == "flat":
             return density.symbol
         if kind == "axis":
-            exponent = density.alpha_symbol + 2 * self.transfer.smoothing
-            two_pi = (2 * sympy.pi) ** (2 * self.transfer.smoothing)
-            return 2 * sympy.zeta(exponent) * density.symbol / two_pi
+            return 2 * sympy.zeta(alpha + two_r) * density.symbol / (2 * sympy.pi) ** two_r
+        if part.axes is not None:
+            m = sympy.Integer(part.axes[0])
+            factor = side_factor(kind, alpha, density.shift_symbol, m, 2 * sympy.pi)
+            return density.symbol * factor / sympy.Integer(4) ** two_r
+        own = "" if origin == "noise" else "_u"
         if kind == "band":
-            table = self.table(
-                "B",
-                "finite part of the integral of |t|^(-alpha) over |t_a| < 1/2",
-                lambda lag: lag_integral(alpha, lag, Profile("band")),
-                lambda lag: lag_formula(
-                    density.alpha_symbol, self.dim, lag, Profile("band"), alpha
-                ),
-                (*density.alpha_symbol.free_symbols, self.dimension()),
-            )
-            return density.symbol * table((0,) * dim)
-        tail = Density(1.0, 1, alpha=alpha, origin=False)
-        value = lattice_moment(tail, (0,) * dim, None)[0].real
-        text = "finite part of the sum of |j|^(-alpha) over j other than 0 (Epstein's zeta)"
-        return density.symbol * self.define(sympy.Symbol("Z", real=True), text, value)
+            return density.symbol * self._band("B" + own, alpha, density.alpha)
+        if kind == "replica":
+            return density.symbol * self._replicas("Z" + own, alpha, density.alpha)
+        lift = -alpha * density.shift_symbol / 2
+        if kind == "raised band":
+            return density.symbol * lift * self._band("B_2" + own, alpha + 2, density.alpha + 2)
+        if kind == "curved":
+            lift = alpha * (alpha + 2 - self.dimension()) / (8 * sympy.pi**2 * self.dimension())
+        return density.symbol * lift * self._replicas("Z_2" + own, alpha + 2, density.alpha + 2)
+
+    def _band(self, name: str, symbol: Any, alpha: float) -> Any:
+        """Integral of the tail over the data's modes."""
+        table = self.table(
+            name,
+            f"finite part of the integral of |t|^-({symbol}) over |t_a| < 1/2",
+            lambda lag: lag_integral(alpha, lag, Profile("band")),
+            lambda lag: lag_formula(symbol, self.dim, lag, Profile("band"), alpha),
+            (*symbol.free_symbols, self.dimension()),
+        )
+        return table((0,) * self.problem.dim)
+
+    def _replicas(self, name: str, symbol: Any, alpha: float) -> Any:
+        """Sum of the tail over all replicas."""
+        import sympy
+
+        value = replica_sum(alpha, self.problem.dim)
+        text = f"finite part of the sum of |j|^-({symbol}) over j other than 0 (Epstein's zeta)"
+        return self.define(sympy.Symbol(name, real=True), text, value)
+
+    def _sets_of_axes(self, j: Any, size: int, given: int) -> Any:
+        """C(N − given, size − given), N the number of axes with j_a ≠ 0."""
+        import sympy
+
+        if size == given:
+            return sympy.Integer(1)
+        reach = max(self._finite_reach(), self._mode_reach())
+        shape = (2 * reach + 1,) * self.problem.dim
+        places = np.array(list(np.ndindex(*shape)))
+        table = np.count_nonzero(places, axis=1).astype(float).reshape(shape)
+        text = "number of components of j that are not 0"
+        count = self.define(sympy.IndexedBase("N"), text, table)[j] - given
+        left = size - given
+        return sympy.prod([count - i for i in range(left)]) / sympy.factorial(left)
 
 
 def _origin(products: list[Any], j: Any) -> tuple[Any, ...]:

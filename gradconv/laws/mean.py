@@ -24,7 +24,7 @@ from gradconv.laws.expansion import merge
 from gradconv.laws.grid import grid_terms
 from gradconv.laws.ingredients import Density, noise_density, signal_density, transfer_of
 from gradconv.laws.law import VectorTerm
-from gradconv.laws.physical import physical_terms
+from gradconv.laws.physical import aliases_known, physical_terms
 from gradconv.laws.symbols import formula_of, kernel_values, mesh_size
 from gradconv.problem import Problem
 
@@ -69,8 +69,8 @@ def mean_terms(problem: Problem) -> tuple[VectorTerm, ...]:
     if problem.noise.offset:
         terms.append(_offset(problem))
     if signal is not None and not (grid or signal.finite or transfer.cut):
-        # the signal's own aliases, h^(2s + d + 2r), are not expanded: nothing beyond them is known
-        known = signal.alpha + 2 * transfer.smoothing
+        # of the signal's own aliases the first orders are expanded, or none
+        known = aliases_known(problem, transfer, signal)
         terms = [t for t in terms if t.power + t.fine < known]
     return merge(terms)
 

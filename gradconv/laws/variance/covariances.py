@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import product
 
@@ -19,11 +19,32 @@ from scipy.special import zeta
 from gradconv.errors import LawError
 from gradconv.laws.ingredients import Density, Transfer, flat_covariance
 from gradconv.laws.integrals import Profile, lag_integral
-from gradconv.laws.moments import lattice_moment
+from gradconv.laws.physical import WeightPart, replica_sum, side_parts
 from gradconv.laws.variance.rays import Series, doubled, exponential, taylor, times
 from gradconv.problem import Problem
 
 Smooth = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Aliases on a mesh whose source has twice the cells: not smooth in k, known by mode.
+
+    Parameters
+    ----------
+    density : tuple of float
+        Scale, κ² and α of the signal, and what else tells it from others.
+    parts : tuple of WeightPart
+        What adds up, all of one power of h.
+    """
+
+    density: tuple[float, ...]
+    parts: tuple[WeightPart, ...] = field(compare=False)
+
+    def on(self, modes: np.ndarray) -> np.ndarray:
+        """Values at modes j, ``(modes, dim)``."""
+        k = tuple(2 * np.pi * modes.T)
+        return np.asarray(np.sum([p.amount * p.at(k) for p in self.parts], axis=0))
 
 
 @dataclass(frozen=True)
@@ -40,13 +61,38 @@ class Part:
         S; None is 1.
     known : float
         Up to which relative power of h the part is known.
+    apart : bool
+        Whether the two levels have no mode of the part in common.
     """
 
     power: float
     fine: float
     smooth: Smooth | None
-    density: Density | None = None
+    density: Density | Sides | None = None
     known: float = math.inf
+    apart: bool = False
+
+
+def signal_aliases(problem: Problem, transfer: Transfer, density: Density) -> list[Part]:
+    """Modes k + 2πp/h of a signal of infinitely many modes seen at k, to leading order in kh.
+
+    Raises
+    ------
+    LawError
+        If they have no closed form.
+    """
+    if problem.setting == "coarsening":
+        return _alias_parts(problem, transfer, density)
+    # the source has twice the level's cells: other modes on each level
+    by_power: dict[float, list[WeightPart]] = {}
+    for part in side_parts(problem, transfer, density):
+        by_power.setdefault(part.power.value(density, problem.dim), []).append(part)
+    last = max(by_power)
+    own = (density.scale, density.shift, density.alpha, float(transfer.smoothing))
+    return [
+        Part(p, 0.0, constant(1.0), Sides((*own, p), tuple(same)), last - p, apart=True)
+        for p, same in by_power.items()
+    ]
 
 
 def noise_parts(problem: Problem, transfer: Transfer, density: Density) -> list[Part]:
@@ -115,15 +161,10 @@ def _alias_parts(problem: Problem, transfer: Transfer, density: Density) -> list
     check_aliases(problem, transfer)
     dim, alpha, r = problem.dim, density.alpha, transfer.smoothing
     if r == 0:
-        tail = Density(density.scale, density.symbol, alpha=alpha, origin=False)
-        value, pole = lattice_moment(tail, (0,) * dim, None)
-        if pole:
-            raise LawError(
-                f"`alpha` must differ from d under injection for a law; got alpha = d = {dim}"
-            )
+        value = density.scale * replica_sum(alpha, dim)
         band = density.scale * lag_integral(alpha, (0,) * dim, Profile("band"))
         return [
-            Part(alpha, 0.0, constant(value.real), known=1),
+            Part(alpha, 0.0, constant(value), known=1),
             Part(float(dim), alpha - dim, constant(band), known=1),
         ]
     exponent = alpha + 2 * r
@@ -201,8 +242,10 @@ class Levels:
             fine, coarse = exponential(self._logs[0]), exponential(self._logs[1])
             return fine, exponential(0.5 * (self._logs[0] + self._logs[1])), growth * coarse
         fine = taylor(part.smooth, self._rays, self._degree)[:, None]
-        coarse = doubled(fine)
-        return fine, times(fine, self._coupling()), growth * coarse
+        coarse = growth * doubled(fine)
+        if part.apart:
+            return fine, np.zeros_like(fine), coarse
+        return fine, times(fine, self._coupling()), coarse
 
     def _coupling(self) -> Series:
         """ρ: what the coarser level sees of the finer one's noise."""

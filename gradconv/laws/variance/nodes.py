@@ -21,6 +21,7 @@ from gradconv.laws.variance.contractions import (
     ray_contractions,
     wide_contractions,
 )
+from gradconv.laws.variance.covariances import Sides
 from gradconv.laws.variance.rays import monomials, ray_weights, rays
 from gradconv.laws.variance.scalars import NOTHING
 from gradconv.laws.variance.weights import spectral_moments
@@ -76,22 +77,24 @@ class Nodes:
         )
 
     def weights(
-        self, densities: tuple[Density, ...], signals: int, which: tuple[Which, ...]
+        self, densities: tuple[Density | Sides, ...], signals: int, which: tuple[Which, ...]
     ) -> tuple[list[np.ndarray], int]:
         """Weights c_e with Σ_k P^signals Π S m^a m̄^b q_e(k) = Σ c_e q_e(ray), and how many hold."""
-        key = (signals, which, tuple((d.scale, d.shift, d.alpha) for d in densities))
+        each = (d if isinstance(d, Sides) else (d.scale, d.shift, d.alpha) for d in densities)
+        key = (signals, which, tuple(each))
         if key not in self._known:
             self._known[key] = self._weights(densities, signals, which)
         return self._known[key]
 
     def _weights(
-        self, densities: tuple[Density, ...], signals: int, which: tuple[Which, ...]
+        self, densities: tuple[Density | Sides, ...], signals: int, which: tuple[Which, ...]
     ) -> tuple[list[np.ndarray], int]:
         degrees = self.degree + 1
         if self.modes is None:
             ((left, right, closed),) = which
             powers = (left + right, 0) if closed else (left, right)
-            moments = spectral_moments(densities, self.dim, self.degree, self.factors, powers)
+            spectra = tuple(d for d in densities if not isinstance(d, Sides))
+            moments = spectral_moments(spectra, self.dim, self.degree, self.factors, powers)
             values, degrees = moments.values, moments.degrees
         else:
             w = np.sum([self._at_modes(one) for one in which], axis=0)
@@ -99,7 +102,10 @@ class Nodes:
                 w = w * self.power**signals
             squares = np.sum(self.modes * self.modes, axis=1)
             for density in densities[signals:]:
-                w = w * density.at(squares)
+                if isinstance(density, Sides):
+                    w = w * density.on(self.modes)
+                else:
+                    w = w * density.at(squares)
             values = _mode_moments(self.modes, w, self.degree, not self.halved)
         found = [ray_weights(self.dim, e, self.degree, v) for e, v in enumerate(values)]
         return found, degrees
@@ -147,30 +153,6 @@ def _monomial_table(modes: bytes, dim: int, degree: int) -> tuple[np.ndarray, ..
         )
         for e in range(degree + 1)
     )
-
-
-def target_growth(problem: Problem) -> float:
-    """Power of |k| with which the target's multiplier grows; 0 if it is bounded.
-
-    Raises
-    ------
-    LawError
-        If it grows faster than any power.
-    """
-    growth = 0.0
-    for factor in target_factors(problem) or ():
-        if factor is not None:
-            far = 2 * np.pi * np.array([2.0**12, 2.0**13])
-            with np.errstate(over="ignore"):
-                first, last = np.abs(np.asarray(factor(far)) * np.ones(2))
-            if not np.isfinite(last) or last > 100 * max(first, 1.0):
-                raise LawError(
-                    "`target` must have a bounded multiplier (or one that grows like a power) for "
-                    f"a law with a signal of infinitely many modes; got {problem.target.spec}"
-                )
-            if first > 0:
-                growth += max(0.0, round(math.log2(last / first), 3))
-    return growth
 
 
 def degree_of(key: KernelKey) -> int:

@@ -12,7 +12,13 @@ covariance and signs s = ±1 of the two levels, Isserlis' theorem gives for ever
     signal × noise: Σ_k P Σ_ab s s T_a T_b [Σ_i' (B_a B̄_b N_ab + A_a Ā_b N_ba) + 2 B_a A_b N_ab]
     noise:          Σ_k Σ_ab s s |N_ab|² [Σ_i' B_a B̄_b + B_a B_b] / G²
 
-(i' runs over input channels; the terms without a bar have i' = i).
+(i' runs over input channels; the terms without a bar have i' = i). A signal of infinitely many
+modes has aliases, uncorrelated with the mode that they meet, with covariance Q of the two levels.
+They are also in the target, with its multiplier m∞ far out, so that they act like noise of
+covariance G²Q with C = conj(∂σ)(Gσ − m∞) in the place of B:
+
+    signal × alias: Σ_k P G² Σ_ab s s T_a T_b [Σ_i' (C_a C̄_b Q_ab + A_a Ā_b Q_ba) + 2 C_a A_b Q_ab]
+    noise × alias: Σ_k Σ_ab s s [Σ_i' (B_a B̄_b N_ab Q_ba + C_a C̄_b Q_ab N_ba) + 2 C_a B_b Q_ab N_ba]
 """
 
 from __future__ import annotations
@@ -30,6 +36,7 @@ from gradconv.errors import LawError
 from gradconv.fields import PixelLaw
 from gradconv.laws.ingredients import Density, noise_density, signal_density, transfer_of
 from gradconv.laws.moments import lattice_moment
+from gradconv.laws.physical import alias_target, aliases_derived, target_growth
 from gradconv.laws.symbols import formula_of
 from gradconv.laws.variance.cells import cell_terms
 from gradconv.laws.variance.contractions import (
@@ -37,9 +44,16 @@ from gradconv.laws.variance.contractions import (
     KernelKey,
     key_of,
 )
-from gradconv.laws.variance.covariances import Levels, Part, noise_parts, ratio_solver
+from gradconv.laws.variance.covariances import (
+    Levels,
+    Part,
+    Sides,
+    noise_parts,
+    ratio_solver,
+    signal_aliases,
+)
 from gradconv.laws.variance.cumulant import fourth_cumulant
-from gradconv.laws.variance.nodes import Nodes, Which, noise_nodes, signal_nodes, target_growth
+from gradconv.laws.variance.nodes import Nodes, Which, noise_nodes, signal_nodes
 from gradconv.laws.variance.rays import Series, chopped, monomials, ray_weights, times
 from gradconv.laws.variance.scalars import NOTHING, Budget, ScalarTerm
 from gradconv.problem import Problem
@@ -78,7 +92,10 @@ def variance_terms(problem: Problem) -> Budget:
             _noise_part((key, where, problem.noise.spec, problem.noise.gain), _Hidden(problem))
         )
         if signal is not None:
-            _mixed(problem, key, budget, signal, noise_parts(problem, transfer, noise))
+            parts = noise_parts(problem, transfer, noise)
+            _mixed(problem, key, budget, signal, parts)
+            if not (key.grid or signal.finite) and aliases_derived(problem, transfer):
+                _noise_aliases(problem, key, budget, parts)
     budget.merge()
     return budget
 
@@ -96,10 +113,21 @@ def _signal_part(key: tuple[Any, ...], hidden: _Hidden) -> Budget:
     problem, kernel = hidden.problem, key[0]
     signal, transfer, budget = signal_density(problem), transfer_of(problem), Budget()
     assert signal is not None
-    if not signal.finite:
-        known = signal.alpha + 2 * max(transfer.smoothing, 0) - 2 * target_growth(problem)
-        if not transfer.cut:
+    growth = 0.0 if signal.finite else target_growth(problem)  # refuses unbounded targets
+    if not (signal.finite or transfer.cut):
+        smoothing = 0 if transfer.single else max(transfer.smoothing, 0)
+        lead = signal.alpha + 2 * smoothing
+        if kernel.grid or not aliases_derived(problem, transfer):
+            known = lead - 2 * growth
             budget.limit(known, 0.0, "aliases of the signal are not expanded")
+        else:
+            budget.limit(2 * lead, 0.0, "aliases of the signal against each other")
+            if problem.setting == "coarsening":
+                # how sharply the data's mesh ends the aliases, relative to their lead
+                end = min(2.0, lead - 1.0) if smoothing else lead - problem.dim + 1.0
+                budget.limit(lead - end, end, "the data's mesh ends the signal's aliases")
+            parts = signal_aliases(problem, transfer, signal)
+            _mixed(problem, kernel, budget, signal, parts, alias_target(problem))
     if problem.signal.random:
         _signal(problem, kernel, budget, signal)
     return budget
@@ -161,7 +189,7 @@ def _add(
     nodes: Nodes,
     levels: Levels,
     sums: _Sums,
-    densities: tuple[Density, ...],
+    densities: tuple[Density | Sides, ...],
     signals: int,
     origin: str,
     own: tuple[float, float],
@@ -198,7 +226,7 @@ def _limits(
         budget.limit(power + degrees, fine, "moments of the spectrum diverge")
     budget.limit(power + most + 1, fine, f"series are kept to degree {most}")
     if aliases < most:
-        budget.limit(power + aliases + 1, fine, "aliases of the noise are known to first order")
+        budget.limit(power + aliases + 1, fine, "aliases are known to first order")
 
 
 def _record(
@@ -237,29 +265,69 @@ def _signal(problem: Problem, key: KernelKey, budget: Budget, signal: Density) -
 
 
 def _mixed(
-    problem: Problem, key: KernelKey, budget: Budget, signal: Density, parts: list[Part]
+    problem: Problem,
+    key: KernelKey,
+    budget: Budget,
+    signal: Density,
+    parts: list[Part],
+    beyond: float | None = None,
 ) -> None:
+    """Signal with noise; or with its own aliases, given the target's multiplier far out."""
     nodes = signal_nodes(problem, key, signal)
     levels = Levels(problem, transfer_of(problem), nodes.rays, nodes.degree)
     gains = levels.transfers()
+    size = 1.0 if beyond is None else problem.noise.gain**2
+    origin = "signal x noise" if beyond is None else "signal"
     for part in parts:
-        fine, mixed, coarse = levels.noise(part)
-        noise = {(0, 0): fine, (1, 0): mixed, (0, 1): mixed.conj(), (1, 1): coarse}
+        noise = _by_levels(levels, part)
         straight, turned = [], []
         for (a, b), sign in SIGNS.items():
-            both = sign * times(gains[a], gains[b])
+            both = size * sign * times(gains[a], gains[b])
             straight.append(chopped(times(both, noise[a, b])))
             turned.append(chopped(times(both, noise[b, a])))
         sums = _Sums()
         for c in nodes.contractions(key, problem.noise.gain):
             _combine(sums, c, False, turned)
-            if not c.left:
-                if not c.right:
+            # a multiplier of 1 far out is the identity: aliases are in the target like the signal
+            if beyond or not c.left:
+                if beyond or not c.right:
                     _combine(sums, c, False, straight)
                 _combine(sums, c, True, [2.0 * w for w in straight])
         densities = (signal,) if part.density is None else (signal, part.density)
         own = (part.power, part.fine)
-        _add(budget, nodes, levels, sums, densities, 1, "signal x noise", own, part.known)
+        _add(budget, nodes, levels, sums, densities, 1, origin, own, part.known)
+
+
+def _by_levels(levels: Levels, part: Part) -> dict[tuple[int, int], Series]:
+    fine, mixed, coarse = levels.noise(part)
+    return {(0, 0): fine, (1, 0): mixed, (0, 1): mixed.conj(), (1, 1): coarse}
+
+
+def _noise_aliases(problem: Problem, key: KernelKey, budget: Budget, parts: list[Part]) -> None:
+    """Noise with the aliases of the signal."""
+    signal, transfer, beyond = signal_density(problem), transfer_of(problem), alias_target(problem)
+    assert signal is not None
+    nodes = signal_nodes(problem, key, signal)
+    levels = Levels(problem, transfer, nodes.rays, nodes.degree)
+    aliases = signal_aliases(problem, transfer, signal)
+    for noise_part, alias_part in product(parts, aliases):
+        noise, alias = _by_levels(levels, noise_part), _by_levels(levels, alias_part)
+        weights = [
+            chopped(sign * times(noise[a, b], alias[b, a])) for (a, b), sign in SIGNS.items()
+        ]
+        turned = [chopped(sign * times(noise[b, a], alias[a, b])) for (a, b), sign in SIGNS.items()]
+        sums = _Sums()
+        for c in nodes.contractions(key, problem.noise.gain):
+            if not (c.left or c.right):
+                _combine(sums, c, False, weights)
+            if beyond or not (c.left or c.right):
+                _combine(sums, c, False, turned)
+            if not c.right and (beyond or not c.left):
+                _combine(sums, c, True, [2.0 * w for w in turned])
+        densities = tuple(p.density for p in (noise_part, alias_part) if p.density is not None)
+        own = (noise_part.power + alias_part.power, noise_part.fine + alias_part.fine)
+        known = min(noise_part.known, alias_part.known)
+        _add(budget, nodes, levels, sums, densities, 0, "signal x noise", own, known)
 
 
 def _noise(
@@ -272,7 +340,7 @@ def _noise(
     levels = Levels(problem, transfer_of(problem), nodes.rays, nodes.degree)
     contractions = nodes.contractions(key, 1.0)
     for one, two in product(parts, repeat=2):
-        densities = tuple(p.density for p in (one, two) if p.density is not None)
+        densities = tuple(p.density for p in (one, two) if isinstance(p.density, Density))
         if key.grid and not densities:
             continue
         sums = _Sums()
