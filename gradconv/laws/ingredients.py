@@ -359,3 +359,12 @@ def flat_covariance(transfer: Transfer) -> list[tuple[float, dict[int, float]]]:
             if value:
                 part[lag] = part.get(lag, 0.0) + value
     return sorted(((float(e), p) for e, p in found.items()), key=lambda item: -item[0])
+
+
+def check_channels(problem: Problem) -> None:
+    """Raise a `LawError` for a fixed signal of several channels, which are correlated."""
+    if problem.channels > 1 and not problem.signal.random:
+        raise LawError(
+            "`channels` must be 1 for a law with a fixed signal (its channels are correlated); "
+            f"got {problem.channels}"
+        )

@@ -19,10 +19,15 @@ from functools import lru_cache
 
 import numpy as np
 
-from gradconv.errors import LawError
 from gradconv.laws.expansion import merge
 from gradconv.laws.grid import grid_terms
-from gradconv.laws.ingredients import Density, noise_density, signal_density, transfer_of
+from gradconv.laws.ingredients import (
+    Density,
+    check_channels,
+    noise_density,
+    signal_density,
+    transfer_of,
+)
 from gradconv.laws.law import VectorTerm
 from gradconv.laws.physical import aliases_known, physical_terms
 from gradconv.laws.symbols import formula_of, kernel_values, mesh_size
@@ -54,11 +59,7 @@ def mean_terms(problem: Problem) -> tuple[VectorTerm, ...]:
     """
     grid, transfer = _lives_on_grid(_kernel(problem)), transfer_of(problem)
     signal, noise = _density(problem, "signal"), _density(problem, "noise")
-    if problem.channels > 1 and not problem.signal.random:
-        raise LawError(
-            "`channels` must be 1 for a law with a fixed signal (its channels are correlated); "
-            f"got {problem.channels}"
-        )
+    check_channels(problem)
     shared = (_kernel(problem).key, problem.setting, problem.restriction, problem.route)
     terms: list[VectorTerm] = []
     if signal is not None:

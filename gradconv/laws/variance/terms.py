@@ -32,9 +32,14 @@ from typing import Any
 
 import numpy as np
 
-from gradconv.errors import LawError
 from gradconv.fields import PixelLaw
-from gradconv.laws.ingredients import Density, noise_density, signal_density, transfer_of
+from gradconv.laws.ingredients import (
+    Density,
+    check_channels,
+    noise_density,
+    signal_density,
+    transfer_of,
+)
 from gradconv.laws.moments import lattice_moment
 from gradconv.laws.physical import alias_target, aliases_derived, target_growth
 from gradconv.laws.symbols import formula_of
@@ -75,11 +80,7 @@ def variance_terms(problem: Problem) -> Budget:
         If an assumption fails; the message names it.
     """
     formula, transfer = formula_of(problem.convolution), transfer_of(problem)
-    if problem.channels > 1 and not problem.signal.random:
-        raise LawError(
-            "`channels` must be 1 for a law with a fixed signal (its channels are correlated); "
-            f"got {problem.channels}"
-        )
+    check_channels(problem)
     key = key_of(problem, formula)
     signal, noise = signal_density(problem), noise_density(problem)
     where = (problem.setting, problem.restriction.spec, problem.route)
