@@ -126,6 +126,14 @@ def test_second_term_of_a_spectrum_that_bends() -> None:
     assert abs(second.value * h**2 / lead.value) > 0.01  # it is felt there
 
 
+def test_rounding_leaves_no_term() -> None:
+    """Parts of restricted noise that vanish at k = 0 to high order leave nothing at low powers."""
+    choices = ("spectral:2", "sobolev:3", "identity", "white", "full_weighting", "coarsening", 3)
+    law = derive(Problem(*choices)).quantity("variance")
+    assert (law.terms[0].power, law.terms[0].fine) == (4.0, 0.0)
+    assert all(abs(t.coefficient) > 1e-12 for t in law.terms)
+
+
 def test_terms_with_channels() -> None:
     """Modes of several channels mix: the fluctuation loses an order of the low modes."""
     choices = ("stencil", "sobolev:3", "shift:0.1", "power:0.8:0.1", "average", "refinement", 1)

@@ -113,16 +113,18 @@ def _add_spread(
         why = why_no_variance(problem)
         if why:
             raise LawError(why)
-        budget = variance_budget(problem)
+        budget, given = variance_budget(problem), assumptions(problem)
+        laws["variance"] = variance_law(problem, budget, given)
     except LawError as error:
         missing.update(dict.fromkeys(("variance", "rms_gap"), str(error)))
         return
-    given = assumptions(problem)
-    laws["variance"] = variance_law(problem, budget, given)
     if gaps is None or "mean_gap" in missing:
         missing["rms_gap"] = missing["mean_gap"]
-    else:
+        return
+    try:
         laws["rms_gap"] = rms_law(problem, budget, gaps, given)
+    except LawError as error:
+        missing["rms_gap"] = str(error)
 
 
 def norm_law(

@@ -20,7 +20,7 @@ from gradconv.errors import LawError
 from gradconv.laws.ingredients import Density, Transfer, flat_covariance
 from gradconv.laws.integrals import Profile, lag_integral
 from gradconv.laws.physical import WeightPart, replica_sum, side_parts
-from gradconv.laws.variance.rays import Series, doubled, exponential, taylor, times
+from gradconv.laws.variance.rays import Series, chopped, doubled, exponential, taylor, times
 from gradconv.problem import Problem
 
 Smooth = Callable[[np.ndarray], np.ndarray]
@@ -241,7 +241,8 @@ class Levels:
                 return fine, mixed, growth * fine
             fine, coarse = exponential(self._logs[0]), exponential(self._logs[1])
             return fine, exponential(0.5 * (self._logs[0] + self._logs[1])), growth * coarse
-        fine = taylor(part.smooth, self._rays, self._degree)[:, None]
+        # sums of products of cosines cancel at low degrees
+        fine = chopped(taylor(part.smooth, self._rays, self._degree), 1e-12)[:, None]
         coarse = growth * doubled(fine)
         if part.apart:
             return fine, np.zeros_like(fine), coarse

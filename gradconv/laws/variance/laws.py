@@ -33,7 +33,14 @@ def variance_budget(problem: Problem) -> Budget:
 
 
 def variance_law(problem: Problem, budget: Budget, assumptions: tuple[str, ...]) -> QuantityLaw:
-    """Law of the variance of the gap."""
+    """Law of the variance of the gap.
+
+    Raises
+    ------
+    LawError
+        If the leading term is not positive.
+    """
+    _check_positive(budget.terms, "variance")
     terms = tuple(_term(t, t.value) for t in budget.terms)
     pieces = SpreadPieces(problem, tuple(budget.terms))
     return QuantityLaw(
@@ -75,6 +82,7 @@ def rms_law(
         if budget.knows(one.power + two.power, one.fine + two.fine)
     ]
     squares = merged([*budget.terms, *products])
+    _check_positive(squares, "mean square")
     steps = ("rms² = |mean gap|² + variance", *_steps(budget))
     return QuantityLaw(
         "rms_gap",
@@ -88,13 +96,16 @@ def rms_law(
     )
 
 
+def _check_positive(terms: list[ScalarTerm], what: str) -> None:
+    if terms and terms[0].value <= 0:
+        raise LawError(f"the leading term of a {what} must be positive; got {terms[0].value:.3g}")
+
+
 def _root(squares: list[ScalarTerm]) -> tuple[Term, ...]:
     """Root of a sum of terms, to first order in all but the leading one."""
     if not squares:
         return ()
     lead = squares[0]
-    if lead.value <= 0:
-        raise LawError(f"the leading term of a mean square must be positive; got {lead.value:.3g}")
     root = math.sqrt(lead.value)
     half = ScalarTerm(lead.power / 2, lead.fine / 2, root, lead.origin, "", lead.logs // 2)
     found = [_term(half, root)]

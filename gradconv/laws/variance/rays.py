@@ -50,9 +50,9 @@ def doubled(series: Series) -> Series:
     return np.asarray(series * factors.reshape(-1, *(1,) * (series.ndim - 1)))
 
 
-def chopped(series: Series) -> Series:
-    """Without what cancelled to rounding."""
-    return np.where(np.abs(series) < 10 * _NOTHING * np.abs(series).max(), 0.0, series)
+def chopped(series: Series, share: float = 1e-13) -> Series:
+    """Without what cancelled to rounding: less than a share of the largest coefficient."""
+    return np.where(np.abs(series) < share * np.abs(series).max(), 0.0, series)
 
 
 def exponential(series: Series) -> Series:
