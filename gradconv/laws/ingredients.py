@@ -115,7 +115,16 @@ def read_density(expression: Any, values: dict[Any, float], square: Any, h: Any)
     LawError
         If the formula is of another form.
     """
+    return _read_density(expression, tuple(values.items()), square, h)
+
+
+@lru_cache(maxsize=256)
+def _read_density(
+    expression: Any, known: tuple[tuple[Any, float], ...], square: Any, h: Any
+) -> Density:
     import sympy
+
+    values = dict(known)
 
     def number(part: Any) -> float:
         return float(sympy.sympify(part).subs(values).evalf())
