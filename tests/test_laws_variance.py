@@ -126,6 +126,19 @@ def test_second_term_of_a_spectrum_that_bends() -> None:
     assert abs(second.value * h**2 / lead.value) > 0.01  # it is felt there
 
 
+def test_targets_of_one_name_are_told_apart() -> None:
+    """Two functions under one label: what is kept of the first is not given to the second."""
+    from gradconv.fields import Multiplier
+
+    found = []
+    for width in (0.05, 0.2):
+        target = Multiplier(lambda k, w=width: np.exp(-0.5 * (w * k) ** 2), "smooth")
+        problem = Problem("stencil", "sobolev:3", target, "pixel:0.3", "average", "coarsening", 1)
+        assert errors(problem, 6, 11)[-1] < 1e-4
+        found.append(variance_terms(problem).terms)
+    assert found[0] != found[1]
+
+
 def test_rounding_leaves_no_term() -> None:
     """Parts of restricted noise that vanish at k = 0 to high order leave nothing at low powers."""
     choices = ("spectral:2", "sobolev:3", "identity", "white", "full_weighting", "coarsening", 3)

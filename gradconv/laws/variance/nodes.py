@@ -178,6 +178,22 @@ def _profiles(key: KernelKey, gain: float, modes: np.ndarray) -> Profiles | None
 
 def signal_nodes(problem: Problem, key: KernelKey, signal: Density) -> Nodes:
     """Where the signal has modes that the kernel sees."""
+    return _signal_nodes(
+        (key, problem.signal, problem.target, problem.noise.gain), _Given(problem, signal)
+    )
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What nodes are made from; what they depend on is in the key beside it."""
+
+    problem: Problem = field(compare=False)
+    signal: Density = field(compare=False)
+
+
+@lru_cache(maxsize=32)
+def _signal_nodes(what: tuple[Any, ...], given: _Given) -> Nodes:
+    problem, signal, key = given.problem, given.signal, what[0]
     factors, degree = target_factors(problem), degree_of(key)
     if key.grid and signal.modes is None:
         return Nodes(problem.dim, degree, factors=factors)
@@ -196,6 +212,12 @@ def signal_nodes(problem: Problem, key: KernelKey, signal: Density) -> Nodes:
 
 def noise_nodes(problem: Problem, key: KernelKey) -> Nodes:
     """Where noise meets noise: the kernel's modes, or rays for a kernel on the grid."""
+    return _noise_nodes(key, _Given(problem, Density(1.0, 1)))
+
+
+@lru_cache(maxsize=8)
+def _noise_nodes(key: KernelKey, given: _Given) -> Nodes:
+    problem = given.problem
     if key.grid:
         return Nodes(problem.dim, degree_of(key))
     modes = reached(problem)

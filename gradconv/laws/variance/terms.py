@@ -83,15 +83,14 @@ def variance_terms(problem: Problem) -> Budget:
     check_channels(problem)
     key = key_of(problem, formula)
     signal, noise = signal_density(problem), noise_density(problem)
-    where = (problem.setting, problem.restriction.spec, problem.route)
-    what = (problem.signal.spec, problem.target.spec, problem.noise.gain)
+    # the values themselves: two targets given as functions may share a text
+    where = (problem.setting, problem.restriction, problem.route)
+    what = (problem.signal, problem.target, problem.noise.gain)
     budget = Budget()
     if signal is not None:
         budget.absorb(_signal_part((key, where, what), _Hidden(problem)))
     if noise is not None:
-        budget.absorb(
-            _noise_part((key, where, problem.noise.spec, problem.noise.gain), _Hidden(problem))
-        )
+        budget.absorb(_noise_part((key, where, problem.noise), _Hidden(problem)))
         if signal is not None:
             parts = noise_parts(problem, transfer, noise)
             _mixed(problem, key, budget, signal, parts)
