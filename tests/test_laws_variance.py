@@ -133,7 +133,7 @@ def test_targets_of_one_name_are_told_apart() -> None:
     found = []
     for width in (0.05, 0.2):
         target = Multiplier(lambda k, w=width: np.exp(-0.5 * (w * k) ** 2), "smooth")
-        problem = Problem("stencil", "sobolev:3", target, "pixel:0.3", "average", "coarsening", 1)
+        problem = Problem("stencil", "sobolev:3", target, "none", "average", "coarsening", 1)
         assert errors(problem, 6, 11)[-1] < 1e-4
         found.append(variance_terms(problem).terms)
     assert found[0] != found[1]
