@@ -1,4 +1,4 @@
-"""From a problem to its law: the expansion of the mean, as norms of its terms."""
+"""From a problem to its law: the terms of the mean as norms, and those of the fluctuation."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def derive(problem: Problem) -> Law:
     Returns
     -------
     Law
-        Level norm and mean gap as terms in powers of h, with constants; every quantity at finite h
-        by `Law.evaluate`. What has no law is in ``missing``, with the reason.
+        Level norm, mean gap, variance and rms gap as terms in powers of h, with constants; each at
+        finite h by `Law.evaluate`. What has no law is in ``missing``, with the reason.
 
     Raises
     ------

@@ -6,7 +6,8 @@ cumulants of log |T₂(θ)|², T₂ the symbol of one restriction step; a chain 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -18,6 +19,14 @@ from gradconv.problem import Problem
 from gradconv.restriction import LocalRestriction
 
 ORDER = 4  # powers of h kept in expansions
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """A problem, told from others by what a part depends on and nothing else."""
+
+    key: Hashable
+    problem: Problem = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,6 @@ for its density.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -23,6 +21,7 @@ from gradconv.laws.expansion import merge
 from gradconv.laws.grid import grid_terms
 from gradconv.laws.ingredients import (
     Density,
+    Keyed,
     check_channels,
     noise_density,
     signal_density,
@@ -34,14 +33,6 @@ from gradconv.laws.symbols import formula_of, kernel_values, mesh_size
 from gradconv.problem import Problem
 
 KEPT = 4096  # parts in memory
-
-
-@dataclass(frozen=True)
-class _Keyed:
-    """A problem, told from others by what a part depends on and nothing else."""
-
-    key: Hashable
-    problem: Problem = field(compare=False, repr=False)
 
 
 def mean_terms(problem: Problem) -> tuple[VectorTerm, ...]:
@@ -64,9 +55,9 @@ def mean_terms(problem: Problem) -> tuple[VectorTerm, ...]:
     terms: list[VectorTerm] = []
     if signal is not None:
         key = (*shared, problem.signal, problem.target, problem.noise.gain)
-        terms += _part(_Keyed(key, problem), "signal")
+        terms += _part(Keyed(key, problem), "signal")
     if noise is not None:
-        terms += _part(_Keyed((*shared, noise), problem), "noise")
+        terms += _part(Keyed((*shared, noise), problem), "noise")
     if problem.noise.offset:
         terms.append(_offset(problem))
     if signal is not None and not (grid or signal.finite or transfer.cut):
@@ -76,14 +67,14 @@ def mean_terms(problem: Problem) -> tuple[VectorTerm, ...]:
     return merge(terms)
 
 
-def _kernel(problem: Problem) -> _Keyed:
+def _kernel(problem: Problem) -> Keyed:
     given = ((o, np.asarray(getattr(problem.options, o))) for o in problem.options.given())
     values = tuple((o, v.shape, v.astype(float).tobytes()) for o, v in given)
-    return _Keyed((problem.kernel, values, problem.dim, problem.channels), problem)
+    return Keyed((problem.kernel, values, problem.dim, problem.channels), problem)
 
 
 @lru_cache(maxsize=KEPT)
-def _lives_on_grid(kernel: _Keyed) -> bool:
+def _lives_on_grid(kernel: Keyed) -> bool:
     slopes = formula_of(kernel.problem.convolution).slopes
     return any(s.has(mesh_size()) for s in slopes)
 
@@ -91,22 +82,22 @@ def _lives_on_grid(kernel: _Keyed) -> bool:
 def _density(problem: Problem, origin: str) -> Density | None:
     own = (problem.signal, problem.dim)
     if origin == "noise":
-        return _noise_density(_Keyed((*own, problem.noise, problem.setting), problem))
-    return _signal_density(_Keyed(own, problem))
+        return _noise_density(Keyed((*own, problem.noise, problem.setting), problem))
+    return _signal_density(Keyed(own, problem))
 
 
 @lru_cache(maxsize=KEPT)
-def _signal_density(keyed: _Keyed) -> Density | None:
+def _signal_density(keyed: Keyed) -> Density | None:
     return signal_density(keyed.problem)
 
 
 @lru_cache(maxsize=KEPT)
-def _noise_density(keyed: _Keyed) -> Density | None:
+def _noise_density(keyed: Keyed) -> Density | None:
     return noise_density(keyed.problem)
 
 
 @lru_cache(maxsize=KEPT)
-def _part(keyed: _Keyed, origin: str) -> tuple[VectorTerm, ...]:
+def _part(keyed: Keyed, origin: str) -> tuple[VectorTerm, ...]:
     """What the signal or the noise adds to the mean gradient."""
     problem = keyed.problem
     density = _density(problem, origin)

@@ -12,7 +12,7 @@ import numpy as np
 
 from gradconv.errors import LawError
 from gradconv.laws.expansion import target_factors
-from gradconv.laws.ingredients import ORDER, Density
+from gradconv.laws.ingredients import ORDER, Density, Keyed, signal_density
 from gradconv.laws.moments import Factor
 from gradconv.laws.variance.contractions import (
     Contraction,
@@ -176,24 +176,17 @@ def _profiles(key: KernelKey, gain: float, modes: np.ndarray) -> Profiles | None
     return wide_contractions(key, gain, (2 * np.pi * modes).tobytes())
 
 
-def signal_nodes(problem: Problem, key: KernelKey, signal: Density) -> Nodes:
+def signal_nodes(problem: Problem, key: KernelKey) -> Nodes:
     """Where the signal has modes that the kernel sees."""
-    return _signal_nodes(
-        (key, problem.signal, problem.target, problem.noise.gain), _Given(problem, signal)
-    )
-
-
-@dataclass(frozen=True)
-class _Given:
-    """What nodes are made from; what they depend on is in the key beside it."""
-
-    problem: Problem = field(compare=False)
-    signal: Density = field(compare=False)
+    what = (problem.signal, problem.target, problem.noise.gain)
+    return _signal_nodes(Keyed((key, what), problem), key)
 
 
 @lru_cache(maxsize=32)
-def _signal_nodes(what: tuple[Any, ...], given: _Given) -> Nodes:
-    problem, signal, key = given.problem, given.signal, what[0]
+def _signal_nodes(keyed: Keyed, key: KernelKey) -> Nodes:
+    problem = keyed.problem
+    signal = signal_density(problem)
+    assert signal is not None
     factors, degree = target_factors(problem), degree_of(key)
     if key.grid and signal.modes is None:
         return Nodes(problem.dim, degree, factors=factors)
@@ -212,12 +205,12 @@ def _signal_nodes(what: tuple[Any, ...], given: _Given) -> Nodes:
 
 def noise_nodes(problem: Problem, key: KernelKey) -> Nodes:
     """Where noise meets noise: the kernel's modes, or rays for a kernel on the grid."""
-    return _noise_nodes(key, _Given(problem, Density(1.0, 1)))
+    return _noise_nodes(Keyed(key, problem), key)
 
 
 @lru_cache(maxsize=8)
-def _noise_nodes(key: KernelKey, given: _Given) -> Nodes:
-    problem = given.problem
+def _noise_nodes(keyed: Keyed, key: KernelKey) -> Nodes:
+    problem = keyed.problem
     if key.grid:
         return Nodes(problem.dim, degree_of(key))
     modes = reached(problem)

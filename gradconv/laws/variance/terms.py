@@ -35,6 +35,7 @@ import numpy as np
 from gradconv.fields import PixelLaw
 from gradconv.laws.ingredients import (
     Density,
+    Keyed,
     check_channels,
     noise_density,
     signal_density,
@@ -88,9 +89,9 @@ def variance_terms(problem: Problem) -> Budget:
     what = (problem.signal, problem.target, problem.noise.gain)
     budget = Budget()
     if signal is not None:
-        budget.absorb(_signal_part((key, where, what), _Hidden(problem)))
+        budget.absorb(_signal_part(Keyed((key, where, what), problem), key))
     if noise is not None:
-        budget.absorb(_noise_part((key, where, problem.noise), _Hidden(problem)))
+        budget.absorb(_noise_part(Keyed((key, where, problem.noise), problem), key))
         if signal is not None:
             parts = noise_parts(problem, transfer, noise)
             _mixed(problem, key, budget, signal, parts)
@@ -100,17 +101,10 @@ def variance_terms(problem: Problem) -> Budget:
     return budget
 
 
-@dataclass(frozen=True)
-class _Hidden:
-    """A problem of which all that matters is in the key beside it."""
-
-    problem: Problem = field(compare=False)
-
-
 @lru_cache(maxsize=4096)
-def _signal_part(key: tuple[Any, ...], hidden: _Hidden) -> Budget:
+def _signal_part(keyed: Keyed, kernel: KernelKey) -> Budget:
     """Signal with signal, and how far anything with the signal is known."""
-    problem, kernel = hidden.problem, key[0]
+    problem = keyed.problem
     signal, transfer, budget = signal_density(problem), transfer_of(problem), Budget()
     assert signal is not None
     growth = 0.0 if signal.finite else target_growth(problem)  # refuses unbounded targets
@@ -134,9 +128,9 @@ def _signal_part(key: tuple[Any, ...], hidden: _Hidden) -> Budget:
 
 
 @lru_cache(maxsize=4096)
-def _noise_part(key: tuple[Any, ...], hidden: _Hidden) -> Budget:
+def _noise_part(keyed: Keyed, kernel: KernelKey) -> Budget:
     """Noise with noise, whatever the signal."""
-    problem, kernel = hidden.problem, key[0]
+    problem = keyed.problem
     noise, transfer, budget = noise_density(problem), transfer_of(problem), Budget()
     assert noise is not None
     _noise(problem, kernel, budget, noise_parts(problem, transfer, noise), noise)
@@ -251,7 +245,7 @@ def _record(
 
 
 def _signal(problem: Problem, key: KernelKey, budget: Budget, signal: Density) -> None:
-    nodes = signal_nodes(problem, key, signal)
+    nodes = signal_nodes(problem, key)
     levels = Levels(problem, transfer_of(problem), nodes.rays, nodes.degree)
     gains = [times(t, t) for t in levels.transfers()]
     gain = problem.noise.gain**2
@@ -273,7 +267,7 @@ def _mixed(
     beyond: float | None = None,
 ) -> None:
     """Signal with noise; or with its own aliases, given the target's multiplier far out."""
-    nodes = signal_nodes(problem, key, signal)
+    nodes = signal_nodes(problem, key)
     levels = Levels(problem, transfer_of(problem), nodes.rays, nodes.degree)
     gains = levels.transfers()
     size = 1.0 if beyond is None else problem.noise.gain**2
@@ -307,7 +301,7 @@ def _noise_aliases(problem: Problem, key: KernelKey, budget: Budget, parts: list
     """Noise with the aliases of the signal."""
     signal, transfer, beyond = signal_density(problem), transfer_of(problem), alias_target(problem)
     assert signal is not None
-    nodes = signal_nodes(problem, key, signal)
+    nodes = signal_nodes(problem, key)
     levels = Levels(problem, transfer, nodes.rays, nodes.degree)
     aliases = signal_aliases(problem, transfer, signal)
     for noise_part, alias_part in product(parts, aliases):
