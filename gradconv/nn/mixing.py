@@ -1,0 +1,310 @@
+"""Products with the symbols of all channel pairs, mode by mode, in torch.
+
+Modes come first and are taken in blocks that stay in cache: S is made, used and forgotten. The
+backward pass makes it again; all that the forward pass leaves behind is the input's spectrum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradconv.nn.plan import Plan
+from gradconv.nn.transform import constant
+
+_BLOCK = 2**18  # entries of S at once: 1 MiB in single precision
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Kernels in physical units, as tensors.
+
+    Parameters
+    ----------
+    coefficients : Tensor, shape ``(out, in / groups, terms, P)``
+        Of 1, ik_a, (ik_a)(ik_b).
+    quadratic : Tensor, shape ``(out, in / groups, terms, d(d+1)/2)``
+        Upper triangle of A, row by row.
+    drift : Tensor, shape ``(out, in / groups, terms, d)``
+        b.
+    groups : int
+        Groups of channels.
+    """
+
+    coefficients: Tensor
+    quadratic: Tensor
+    drift: Tensor
+    groups: int
+
+    @property
+    def terms(self) -> int:
+        """Exponentials a channel pair."""
+        return int(self.drift.shape[2])
+
+    def lanes(self, values: Tensor, term: int) -> Tensor:
+        """One term's values, shape ``(columns, groups · in · out)``: the layout of S."""
+        out, in_ = values.shape[:2]
+        v = values[:, :, term].reshape(self.groups, out // self.groups, in_, -1)
+        return v.permute(3, 0, 2, 1).reshape(values.shape[-1], -1)
+
+    def unlanes(self, values: Tensor) -> Tensor:
+        """Inverse of `lanes`: ``(columns, lanes)`` to ``(out, in, columns)``."""
+        out, in_ = self.drift.shape[:2]
+        v = values.reshape(-1, self.groups, in_, out // self.groups)
+        return v.permute(1, 3, 2, 0).reshape(out, in_, -1)
+
+
+def monomials(dim: int, degree: int) -> list[tuple[int, ...]]:
+    """Axes of the monomials up to a degree: (), (0,), (1,), (0, 0), (0, 1), (1, 1) …"""
+    return [
+        m for n in range(degree + 1) for m in combinations_with_replacement(range(dim), n)
+    ]
+
+
+def degree_of(columns: int, dim: int) -> int:
+    """Degree of a prefactor with so many coefficients."""
+    return next(n for n in range(3) if len(monomials(dim, n)) == columns)
+
+
+def _powers(plan: Plan, degree: int) -> np.ndarray:
+    """Real monomials k^m of the modes kept, shape ``(monomials, modes)``."""
+    k = plan.frequencies
+    return np.stack(
+        [np.prod(k[list(m)], axis=0) if m else np.ones(k.shape[1]) for m in monomials(plan.dim, degree)]
+    )
+
+
+def _powers4(plan: Plan) -> np.ndarray:
+    return _powers(plan, 4)
+
+
+def _blocks(plan: Plan, lanes: int) -> Iterator[slice]:
+    step = max(1, _BLOCK // max(lanes, 1))
+    for start in range(0, plan.modes, step):
+        yield slice(start, min(start + step, plan.modes))
+
+
+def exponentials(p: Parameters, term: int, k: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """w exp(−kᵀAk + ib·k), real and imaginary parts, each ``(modes, lanes)``; k is ``(d, modes)``."""
+    dim = k.shape[0]
+    rows, columns = np.triu_indices(dim)
+    squares = torch.stack(
+        [(-1.0 if r == c else -2.0) * k[r] * k[c] for r, c in zip(rows, columns, strict=True)], -1
+    )
+    size = torch.exp(squares @ p.lanes(p.quadratic, term)) * weights[:, None]
+    phase = k.T @ p.lanes(p.drift, term)
+    return size * torch.cos(phase), size * torch.sin(phase)
+
+
+def prefactor(p: Parameters, term: int, k: Tensor) -> tuple[Tensor, Tensor | None]:
+    """P(k), real and imaginary parts, each ``(modes, lanes)`` or ``(1, lanes)``; None for zero."""
+    c = p.lanes(p.coefficients, term)
+    dim = k.shape[0]
+    real, imaginary = c[:1], None
+    if c.shape[0] > 1:
+        imaginary = k.T @ c[1 : 1 + dim]
+    if c.shape[0] > 1 + dim:
+        rows, columns = np.triu_indices(dim)
+        products = torch.stack([k[r] * k[s] for r, s in zip(rows, columns, strict=True)], -1)
+        real = real - products @ c[1 + dim :]
+    return real, imaginary
+
+
+def symbols(p: Parameters, k: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """w S, real and imaginary parts, each ``(modes, lanes)``; differentiable."""
+    total: tuple[Tensor, Tensor] | None = None
+    for term in range(p.terms):
+        real, imaginary = exponentials(p, term, k, weights)
+        c, s = prefactor(p, term, k)
+        part = (c * real, c * imaginary)
+        if s is not None:
+            part = (part[0] - s * imaginary, part[1] + s * real)
+        total = part if total is None else (total[0] + part[0], total[1] + part[1])
+    assert total is not None
+    return total
+
+
+def to_modes(z: Tensor, groups: int, batch: int) -> Tensor:
+    """Spectrum ``(2, B·C, modes)`` as ``(modes · groups, 2B, C/groups)``, real parts first."""
+    split = z.reshape(2, batch, groups, -1, z.shape[-1])
+    return split.permute(4, 2, 0, 1, 3).reshape(z.shape[-1] * groups, 2 * batch, -1)
+
+
+def from_modes(y: Tensor, groups: int, batch: int) -> Tensor:
+    """Inverse of `to_modes`."""
+    split = y.reshape(-1, groups, 2, batch, y.shape[-1])
+    return split.permute(2, 3, 1, 4, 0).reshape(2, -1, split.shape[0])
+
+
+def mix(x: Tensor, p: Parameters, plan: Plan) -> Tensor:
+    """w Σ_i S_oi X_i on every mode; differentiable.
+
+    Parameters
+    ----------
+    x : Tensor, shape ``(modes · groups, 2B, in / groups)``
+        Spectrum of the input, modes first.
+    p : Parameters
+        The kernels.
+    plan : Plan
+        The modes.
+
+    Returns
+    -------
+    Tensor, shape ``(modes · groups, 2B, out / groups)``
+        Spectrum of the output, weighted for conjugates.
+    """
+    k, weights = constant(plan, "frequencies", x), constant(plan, "weights", x)
+    done = []
+    for cut in _blocks(plan, _lanes(p)):
+        both = _paired(symbols(p, k[:, cut], weights[cut]), p)
+        done.append(_complex(x[_rows(cut, p)] @ both))
+    return torch.cat(done) if done else x.new_zeros(0, x.shape[1], p.drift.shape[0] // p.groups)
+
+
+def mix_backward(
+    g: Tensor, x: Tensor, p: Parameters, plan: Plan, needs: tuple[bool, bool]
+) -> tuple[Tensor | None, Parameters | None]:
+    """Gradients of Σ ⟨g, mix(x)⟩ by the spectrum and by the kernels.
+
+    Parameters
+    ----------
+    g : Tensor, shape ``(modes · groups, 2B, out / groups)``
+        Gradient by the output's spectrum.
+    x, p, plan
+        As in `mix`.
+    needs : tuple of bool
+        Whether the gradient by the spectrum, and by the kernels, is wanted.
+
+    Returns
+    -------
+    tuple
+        Shape of `x`, and the shapes of `p`; None where not wanted.
+    """
+    k, weights = constant(plan, "frequencies", x), constant(plan, "weights", x)
+    powers = constant(plan, _powers4, x)
+    dim, degree = plan.dim, degree_of(p.coefficients.shape[3], plan.dim)
+    spectrum, moments = [], [_Moments(dim, degree) for _ in range(p.terms)]
+    for cut in _blocks(plan, _lanes(p)):
+        rows = _rows(cut, p)
+        if needs[0]:
+            both = _paired(symbols(p, k[:, cut], weights[cut]), p)
+            spectrum.append(_adjoint(g[rows], both))
+        if needs[1]:
+            correlation = _correlation(x[rows], g[rows])
+            for term in range(p.terms):
+                e = exponentials(p, term, k[:, cut], weights[cut])
+                moments[term].add(e, correlation, powers[:, cut])
+    by_spectrum = None
+    if needs[0]:
+        by_spectrum = torch.cat(spectrum) if spectrum else torch.zeros_like(x)
+    return by_spectrum, _by_kernels(moments, p, x) if needs[1] else None
+
+
+def _lanes(p: Parameters) -> int:
+    return int(p.drift.shape[0] * p.drift.shape[1])
+
+
+def _rows(cut: slice, p: Parameters) -> slice:
+    return slice(cut.start * p.groups, cut.stop * p.groups)
+
+
+def _paired(s: tuple[Tensor, Tensor], p: Parameters) -> Tensor:
+    """Real and imaginary parts side by side, ``(modes · groups, in, 2 out)``."""
+    out, in_ = p.drift.shape[0] // p.groups, p.drift.shape[1]
+    parts = [v.reshape(-1, in_, out) for v in s]
+    return torch.cat(parts, dim=-1)
+
+
+def _complex(products: Tensor) -> Tensor:
+    """(X_r; X_i) times (S_r, S_i) to the complex product, ``(rows, 2B, out)``."""
+    rows, twice, both = products.shape
+    v = products.reshape(rows, 2, twice // 2, 2, both // 2)
+    real = v[:, 0, :, 0] - v[:, 1, :, 1]
+    imaginary = v[:, 0, :, 1] + v[:, 1, :, 0]
+    return torch.cat([real, imaginary], dim=1)
+
+
+def _adjoint(g: Tensor, both: Tensor) -> Tensor:
+    """Σ_o conj(S_oi) G_o, ``(rows, 2B, in)``."""
+    rows, in_, twice = both.shape
+    swapped = both.reshape(rows, in_, 2, twice // 2).transpose(1, 2)
+    stacked = swapped.reshape(rows, 2 * in_, twice // 2)
+    v = (g @ stacked.transpose(1, 2)).reshape(rows, 2, g.shape[1] // 2, 2, in_)
+    real = v[:, 0, :, 0] + v[:, 1, :, 1]
+    imaginary = v[:, 1, :, 0] - v[:, 0, :, 1]
+    return torch.cat([real, imaginary], dim=1)
+
+
+def _correlation(x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+    """Σ_b G_o conj(X_i), real and imaginary parts, each ``(modes, lanes)`` in rows of groups."""
+    half = g.shape[1] // 2
+    g_real, g_imaginary = g[:, :half], g[:, half:]
+    turned = torch.cat([g_imaginary, -g_real], dim=1)
+    sides = x.transpose(1, 2) @ torch.cat([g, turned], dim=2)
+    out = g.shape[2]
+    return sides[..., :out], sides[..., out:]
+
+
+class _Moments:
+    """Σ_k k^m conj(E) M for the monomials that the gradients need."""
+
+    def __init__(self, dim: int, degree: int) -> None:
+        self.names = monomials(dim, degree + 2)
+        self.total: Tensor | None = None
+
+    def add(
+        self, e: tuple[Tensor, Tensor], correlation: tuple[Tensor, Tensor], powers: Tensor
+    ) -> None:
+        """Add a block of modes: even monomials weigh the real part, odd ones the imaginary."""
+        mr, mi = (v.reshape(e[0].shape) for v in correlation)
+        real = e[0] * mr + e[1] * mi
+        imaginary = e[0] * mi - e[1] * mr
+        p = powers[: len(self.names)]
+        even = torch.tensor([len(m) % 2 == 0 for m in self.names], device=p.device)
+        part = torch.where(even[:, None], p @ real, p @ imaginary)
+        self.total = part if self.total is None else self.total + part
+
+    def __getitem__(self, axes: tuple[int, ...]) -> Tensor:
+        assert self.total is not None
+        return self.total[self.names.index(tuple(sorted(axes)))]
+
+
+def _by_kernels(moments: list[_Moments], p: Parameters, x: Tensor) -> Parameters:
+    """Gradients by coefficients, A and b from the moments; all are polynomials in k."""
+    if moments[0].total is None:
+        zeros = [torch.zeros_like(v) for v in (p.coefficients, p.quadratic, p.drift)]
+        return Parameters(zeros[0], zeros[1], zeros[2], p.groups)
+    dim = p.drift.shape[3]
+    names = monomials(dim, degree_of(p.coefficients.shape[3], dim))
+    rows, columns = np.triu_indices(dim)
+    by = []
+    for term, moment in enumerate(moments):
+        c = p.lanes(p.coefficients, term)
+        coefficients = torch.stack([_SIGNS[len(m)] * moment[m] for m in names])
+        quadratic = torch.stack(
+            [
+                (-1.0 if r == s else -2.0)
+                * sum(_SIGNS[len(m)] * c[j] * moment[(*m, r, s)] for j, m in enumerate(names))
+                for r, s in zip(rows, columns, strict=True)
+            ]
+        )
+        # Re conj(ik_a P E) M: a factor i more turns the sign pattern by one.
+        drift = torch.stack(
+            [
+                sum(_TURNED[len(m)] * c[j] * moment[(*m, a)] for j, m in enumerate(names))
+                for a in range(dim)
+            ]
+        )
+        by.append([p.unlanes(v) for v in (coefficients, quadratic, drift)])
+    joined = [torch.stack(v, dim=2) for v in zip(*by, strict=True)]
+    return Parameters(joined[0], joined[1], joined[2], p.groups)
+
+
+# Re[conj(i^n) z] is Re z, Im z, −Re z, −Im z: the sign for n = 0, 1, 2, and for n + 1.
+_SIGNS = (1.0, 1.0, -1.0)
+_TURNED = (1.0, -1.0, -1.0)

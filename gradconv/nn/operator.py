@@ -1,0 +1,222 @@
+"""The mesh-free convolution as a torch operation: which path computes it, and its derivatives.
+
+Three steps: analysis (few modes of the input), mixing (the symbols of all channel pairs, mode by
+mode) and synthesis. The first and the last are linear with constant matrices, so that nothing but
+the spectrum is kept for the backward pass. The compiled path does all three in one; where it has
+no code, and for derivatives of derivatives, the torch path does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradconv.errors import InputError, unknown_name
+from gradconv.nn import compiled, mixing
+from gradconv.nn.band import choose_band
+from gradconv.nn.mixing import Parameters, from_modes, to_modes
+from gradconv.nn.plan import Plan, make_plan
+from gradconv.nn.transform import analyse, synthesise, synthesise_input
+
+PATHS = ("auto", "torch", "compiled")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a convolution needs besides its field and its kernels.
+
+    Parameters
+    ----------
+    groups : int
+        Groups of channels.
+    extent : tuple of float
+        Sides of the domain.
+    padding : {"periodic", "reflect", "zero"}
+        How the field goes on outside the domain.
+    stride : tuple of int
+        Factor of the restriction after the convolution, an axis.
+    restriction : str
+        Its name.
+    tolerance : float
+        Relative error that the truncation may cause in the output and in each gradient.
+    path : {"auto", "torch", "compiled"}
+        What computes it; "auto" takes the compiled path where it can.
+    """
+
+    groups: int
+    extent: tuple[float, ...]
+    padding: str
+    stride: tuple[int, ...]
+    restriction: str
+    tolerance: float
+    path: str = "auto"
+
+
+def mesh_free(
+    x: Tensor, coefficients: Tensor, quadratic: Tensor, drift: Tensor, settings: Settings
+) -> Tensor:
+    """Convolve fields with mesh-free kernels; differentiable to any order.
+
+    Parameters
+    ----------
+    x : Tensor, shape ``(B, in, *n)``
+        Fields, float32 or float64.
+    coefficients, quadratic, drift : Tensor
+        Kernels in physical units, as in `Parameters`, of the same type and device.
+    settings : Settings
+        The rest.
+
+    Returns
+    -------
+    Tensor, shape ``(B, out, *n/stride)``
+    """
+    if torch.compiler.is_compiling():
+        result: Tensor = torch.ops.gradconv.mesh_free(
+            x, coefficients, quadratic, drift, *_flat(settings)
+        )
+        return result
+    p = Parameters(coefficients, quadratic, drift, settings.groups)
+    plan = plan_for(x.shape[2:], p, settings)
+    if uses_compiled(x, p, plan, settings.path):
+        return _Compiled.apply(x, coefficients, quadratic, drift, settings.groups, plan)[0]  # type: ignore[no-any-return]
+    return _by_torch(x, p, plan)
+
+
+def plan_for(shape: tuple[int, ...], p: Parameters, settings: Settings) -> Plan:
+    """Modes that these kernels need on a mesh; nothing flows through the choice."""
+    dim = len(shape)
+    # Copied together: on a GPU each copy is a wait.
+    parts = [v.detach().reshape(-1, v.shape[-1]) for v in (p.coefficients, p.quadratic, p.drift)]
+    joined = torch.cat(parts, dim=1).to(device="cpu", dtype=torch.float64).numpy()
+    columns = [int(v.shape[1]) for v in parts]
+    coefficients, quadratic, drift = np.split(joined, np.cumsum(columns)[:-1], axis=1)
+    for name, values in (("amplitude", coefficients), ("diffusion", quadratic), ("drift", drift)):
+        if not np.isfinite(values).all():
+            raise InputError(
+                f"`{name}` of a mesh-free convolution must be finite; got NaN or infinity "
+                f"in {int((~np.isfinite(values)).any(axis=1).sum())} of {len(values)} kernels"
+            )
+    rows, cols = np.triu_indices(dim)
+    diffusion = np.empty((len(quadratic), dim, dim))
+    diffusion[:, rows, cols] = quadratic
+    diffusion[:, cols, rows] = quadratic
+    band = choose_band(coefficients, diffusion, drift, settings.tolerance)
+    return make_plan(
+        tuple(int(n) for n in shape),
+        settings.extent,
+        settings.padding,
+        settings.stride,
+        settings.restriction,
+        band,
+    )
+
+
+def uses_compiled(x: Tensor, p: Parameters, plan: Plan, path: str) -> bool:
+    """Whether the compiled path takes this call.
+
+    Raises
+    ------
+    InputError
+        If it is asked for by name and cannot; the message has the reason.
+    """
+    if path not in PATHS:
+        raise unknown_name("path", path, PATHS)
+    if path == "torch":
+        return False
+    reason = compiled.supports(x, p.coefficients.shape, p.groups, plan)
+    if reason and path == "compiled":
+        raise InputError(f"`path` compiled cannot be taken here: {reason}")
+    return reason is None
+
+
+def _by_torch(x: Tensor, p: Parameters, plan: Plan) -> Tensor:
+    batch = x.shape[0]
+    spectrum = to_modes(analyse(x.reshape(-1, *x.shape[2:]), plan), p.groups, batch)
+    mixed = _Mix.apply(spectrum, p.coefficients, p.quadratic, p.drift, p.groups, plan)
+    y = synthesise(from_modes(mixed, p.groups, batch), plan)
+    return y.reshape(batch, -1, *plan.out_shape)
+
+
+class _Mix(torch.autograd.Function):
+    """Mixing with a backward pass that makes the symbols anew instead of keeping them."""
+
+    @staticmethod
+    def forward(
+        x: Tensor, coefficients: Tensor, quadratic: Tensor, drift: Tensor, groups: int, plan: Plan
+    ) -> Tensor:
+        return mixing.mix(x, Parameters(coefficients, quadratic, drift, groups), plan)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        *tensors, ctx.groups, ctx.plan = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, *kernels = ctx.saved_tensors
+        p = Parameters(*kernels, ctx.groups)
+        if torch.is_grad_enabled():
+            return (*_differentiable(ctx, x, p, ctx.plan, grads[0]), None, None)
+        needs = (ctx.needs_input_grad[0], any(ctx.needs_input_grad[1:4]))
+        by_x, by_p = mixing.mix_backward(grads[0], x, p, ctx.plan, needs)
+        if by_p is None:
+            return by_x, None, None, None, None, None
+        return by_x, by_p.coefficients, by_p.quadratic, by_p.drift, None, None
+
+
+def _differentiable(
+    ctx: Any, x: Tensor, p: Parameters, plan: Plan, grad: Tensor
+) -> tuple[Tensor | None, ...]:
+    """Gradients by spectrum and kernels that can be differentiated again."""
+    wanted = (x, p.coefficients, p.quadratic, p.drift)
+    chosen = [t for t, need in zip(wanted, ctx.needs_input_grad, strict=False) if need]
+    with torch.enable_grad():
+        y = mixing.mix(x, p, plan)
+        found = iter(torch.autograd.grad(y, chosen, grad, create_graph=True))
+    return tuple(next(found) if need else None for need in ctx.needs_input_grad[:4])
+
+
+class _Compiled(torch.autograd.Function):
+    """The compiled path. Its spectrum is an output, so that second derivatives reach the input."""
+
+    @staticmethod
+    def forward(
+        x: Tensor, coefficients: Tensor, quadratic: Tensor, drift: Tensor, groups: int, plan: Plan
+    ) -> tuple[Tensor, Tensor]:
+        return compiled.forward(x, coefficients, quadratic, drift, groups, plan)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        x, *kernels, ctx.groups, ctx.plan = inputs
+        ctx.batch = x.shape[0]
+        ctx.save_for_backward(output[1], *kernels)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        spectrum, *kernels = ctx.saved_tensors
+        by_y, by_spectrum = grads
+        p, plan = Parameters(*kernels, ctx.groups), ctx.plan
+        found: list[Tensor | None] = [None] * 4
+        if by_y is not None and torch.is_grad_enabled():
+            modes = to_modes(compiled.modes(spectrum, p.groups, plan), p.groups, ctx.batch)
+            fields = by_y.reshape(-1, *plan.out_shape)
+            from gradconv.nn.transform import analyse_output
+
+            g = to_modes(analyse_output(fields, plan), p.groups, ctx.batch)
+            found = list(_differentiable(ctx, modes, p, plan, g))
+            if found[0] is not None:
+                x = synthesise_input(from_modes(found[0], p.groups, ctx.batch), plan)
+                found[0] = x.reshape(ctx.batch, -1, *(a.n for a in plan.axes))
+        elif by_y is not None:
+            needs = (ctx.needs_input_grad[0], any(ctx.needs_input_grad[1:4]))
+            found = list(compiled.backward(by_y, spectrum, *kernels, ctx.groups, plan, needs))
+        if by_spectrum is not None and ctx.needs_input_grad[0]:
+            x = synthesise_input(compiled.modes(by_spectrum, p.groups, plan), plan)
+            x = x.reshape(ctx.batch, -1, *(a.n for a in plan.axes))
+            found[0] = x if found[0] is None else found[0] + x
+        return (*found, None, None)
