@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gamma, gammaincc, i0e
 
-_BINS = 64  # kernels of nearly equal decay are counted together
-_CUTS = 60  # candidate band ends, a few per cent apart
+_BINS = 24  # kernels of nearly equal decay are counted together
+_ENDS = 9  # candidate band ends a round of the search
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +94,7 @@ def choose_band(
     if not weight.any():
         weight = np.ones_like(weight)
     shape = np.einsum("p,pab->ab", weight / weight.sum(), np.linalg.inv(diffusion))
-    root = np.linalg.cholesky(shape)  # k = root^{-T} k', so that Σ c² A⁻¹ becomes the identity
+    root = np.linalg.cholesky(shape)  # k = root k', so that Σ c² A⁻¹ becomes the identity
     unit = np.swapaxes(root, -1, -2) @ diffusion @ root
     lowest, spread, trace = _decay(unit)
     energies = _energies(square, weight, root, dim)
@@ -138,8 +138,8 @@ def _energies(
 ) -> list[np.ndarray]:
     """Squared size of the prefactor's terms of degree 0, 1, 2 in the ball's coordinates."""
     energies = [weight]
-    # |p·k| ≤ |root⁻¹p| |k'|, with the norm of root⁻¹ in place of the direction.
-    stretch = float(np.linalg.norm(np.linalg.inv(root), 2)) ** 2
+    # |p·k| ≤ |rootᵀp| |k'|, with the norm of root in place of the direction.
+    stretch = float(np.linalg.norm(root, 2)) ** 2
     if square.shape[1] > 1:
         first = square[:, 1 : 1 + dim].sum(axis=1)
         energies.append((first + first.mean()) * stretch)
@@ -166,25 +166,37 @@ def _band_end(
     np.minimum.at(narrow, bins, spread)
     filled = np.isfinite(decay)
     decay, narrow = decay[filled, None], narrow[filled, None]
-    # Candidates in units of 1/lowest eigenvalue; the last is beyond any tolerance.
-    first = 0.25 * np.log(1.0 / tolerance) / np.exp(high)
-    last = (np.log(1.0 / tolerance) + 12.0) / np.exp(low)
-    ends = np.geomspace(first, last, _CUTS + int(_CUTS * np.log(last / first)))
-    angular = i0e(ends * narrow) if dim == 2 else 1.0
-    beyond = np.zeros(len(ends), dtype=bool)
-    surface = 2.0 * np.pi ** (dim / 2.0) / gamma(dim / 2.0)
+    surface = np.pi ** (dim / 2.0) / gamma(dim / 2.0)
+    mass = np.pi ** (dim / 2.0) / np.sqrt(_product(lowest, spread, trace, dim) * 2.0**dim)
+    conditions = []
     for extra in range(3):  # output and amplitude, drift, diffusion
-        tail, total = np.zeros(len(ends)), 0.0
+        parts, total = [], 0.0
         for degree, energy in enumerate(energies):
             s = dim / 2.0 + degree + extra
             binned = np.bincount(bins, energy, _BINS)[filled, None]
-            outside = gammaincc(s, 2.0 * decay * ends) * gamma(s) / (2.0 * decay) ** s
-            tail += (surface / 2.0) * (binned * angular * outside).sum(axis=0)
+            parts.append((s, surface * gamma(s) * binned / (2.0 * decay) ** s))
             # Jensen's inequality bounds the moment of |k|² from below.
-            mass = np.pi ** (dim / 2.0) / np.sqrt(_product(lowest, spread, trace, dim) * 2.0**dim)
             total += float((energy * mass * (trace / 4.0) ** (degree + extra)).sum())
-        beyond |= tail > tolerance**2 * total
-    return float(ends[min(int(beyond.sum()), len(ends) - 1)])
+        conditions.append((parts, tolerance**2 * total))
+
+    def missed(ends: np.ndarray) -> np.ndarray:
+        angular = i0e(ends * narrow) if dim == 2 else 1.0
+        beyond = np.zeros(len(ends), dtype=bool)
+        for parts, allowed in conditions:
+            tail = sum((w * angular * gammaincc(s, 2.0 * decay * ends)).sum(axis=0) for s, w in parts)
+            beyond |= tail > allowed
+        return beyond
+
+    # In units of 1/eigenvalue; beyond the last end no tolerance is missed.
+    ends = np.geomspace(
+        0.25 * np.log(1.0 / tolerance) / np.exp(high),
+        (np.log(1.0 / tolerance) + 12.0) / np.exp(low),
+        _ENDS,
+    )
+    for _ in range(2):
+        last = min(int(missed(ends).sum()), _ENDS - 1)
+        ends = np.geomspace(ends[max(last - 1, 0)], ends[last], _ENDS)
+    return float(ends[min(int(missed(ends).sum()), _ENDS - 1)])
 
 
 def _product(lowest: np.ndarray, spread: np.ndarray, trace: np.ndarray, dim: int) -> np.ndarray:

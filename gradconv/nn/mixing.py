@@ -17,7 +17,8 @@ from torch import Tensor
 from gradconv.nn.plan import Plan
 from gradconv.nn.transform import constant
 
-_BLOCK = 2**18  # entries of S at once: 1 MiB in single precision
+Pair = tuple[Tensor, Tensor]  # real and imaginary parts
+_BLOCK = 2**17  # entries of S at once: half a MiB in single precision
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,9 @@ def _blocks(plan: Plan, lanes: int) -> Iterator[slice]:
         yield slice(start, min(start + step, plan.modes))
 
 
-def exponentials(p: Parameters, term: int, k: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """w exp(−kᵀAk + ib·k), real and imaginary parts, each ``(modes, lanes)``; k is ``(d, modes)``."""
-    dim = k.shape[0]
-    rows, columns = np.triu_indices(dim)
+def exponentials(p: Parameters, term: int, k: Tensor, weights: Tensor) -> Pair:
+    """w exp(−kᵀAk + ib·k) on modes k, shape ``(d, modes)``."""
+    rows, columns = np.triu_indices(k.shape[0])
     squares = torch.stack(
         [(-1.0 if r == c else -2.0) * k[r] * k[c] for r, c in zip(rows, columns, strict=True)], -1
     )
@@ -115,11 +115,10 @@ def prefactor(p: Parameters, term: int, k: Tensor) -> tuple[Tensor, Tensor | Non
     return real, imaginary
 
 
-def symbols(p: Parameters, k: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """w S, real and imaginary parts, each ``(modes, lanes)``; differentiable."""
-    total: tuple[Tensor, Tensor] | None = None
-    for term in range(p.terms):
-        real, imaginary = exponentials(p, term, k, weights)
+def symbols(p: Parameters, k: Tensor, e: list[Pair]) -> Pair:
+    """S on modes k from the exponentials of its terms; differentiable."""
+    total: Pair | None = None
+    for term, (real, imaginary) in enumerate(e):
         c, s = prefactor(p, term, k)
         part = (c * real, c * imaginary)
         if s is not None:
@@ -132,13 +131,15 @@ def symbols(p: Parameters, k: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
 def to_modes(z: Tensor, groups: int, batch: int) -> Tensor:
     """Spectrum ``(2, B·C, modes)`` as ``(modes · groups, 2B, C/groups)``, real parts first."""
     split = z.reshape(2, batch, groups, -1, z.shape[-1])
-    return split.permute(4, 2, 0, 1, 3).reshape(z.shape[-1] * groups, 2 * batch, -1)
+    moved = split.permute(4, 2, 0, 1, 3).contiguous()
+    return moved.reshape(z.shape[-1] * groups, 2 * batch, split.shape[3])
 
 
 def from_modes(y: Tensor, groups: int, batch: int) -> Tensor:
     """Inverse of `to_modes`."""
     split = y.reshape(-1, groups, 2, batch, y.shape[-1])
-    return split.permute(2, 3, 1, 4, 0).reshape(2, -1, split.shape[0])
+    moved = split.permute(2, 3, 1, 4, 0).contiguous()
+    return moved.reshape(2, batch * groups * y.shape[-1], split.shape[0])
 
 
 def mix(x: Tensor, p: Parameters, plan: Plan) -> Tensor:
@@ -161,8 +162,8 @@ def mix(x: Tensor, p: Parameters, plan: Plan) -> Tensor:
     k, weights = constant(plan, "frequencies", x), constant(plan, "weights", x)
     done = []
     for cut in _blocks(plan, _lanes(p)):
-        both = _paired(symbols(p, k[:, cut], weights[cut]), p)
-        done.append(_complex(x[_rows(cut, p)] @ both))
+        e = [exponentials(p, term, k[:, cut], weights[cut]) for term in range(p.terms)]
+        done.append(_product(x[_rows(cut, p)], _matrices(symbols(p, k[:, cut], e), p)))
     return torch.cat(done) if done else x.new_zeros(0, x.shape[1], p.drift.shape[0] // p.groups)
 
 
@@ -191,14 +192,13 @@ def mix_backward(
     spectrum, moments = [], [_Moments(dim, degree) for _ in range(p.terms)]
     for cut in _blocks(plan, _lanes(p)):
         rows = _rows(cut, p)
+        e = [exponentials(p, term, k[:, cut], weights[cut]) for term in range(p.terms)]
         if needs[0]:
-            both = _paired(symbols(p, k[:, cut], weights[cut]), p)
-            spectrum.append(_adjoint(g[rows], both))
+            spectrum.append(_adjoint(g[rows], _matrices(symbols(p, k[:, cut], e), p)))
         if needs[1]:
             correlation = _correlation(x[rows], g[rows])
             for term in range(p.terms):
-                e = exponentials(p, term, k[:, cut], weights[cut])
-                moments[term].add(e, correlation, powers[:, cut])
+                moments[term].add(e[term], correlation, powers[:, cut])
     by_spectrum = None
     if needs[0]:
         by_spectrum = torch.cat(spectrum) if spectrum else torch.zeros_like(x)
@@ -213,41 +213,34 @@ def _rows(cut: slice, p: Parameters) -> slice:
     return slice(cut.start * p.groups, cut.stop * p.groups)
 
 
-def _paired(s: tuple[Tensor, Tensor], p: Parameters) -> Tensor:
-    """Real and imaginary parts side by side, ``(modes · groups, in, 2 out)``."""
-    out, in_ = p.drift.shape[0] // p.groups, p.drift.shape[1]
-    parts = [v.reshape(-1, in_, out) for v in s]
-    return torch.cat(parts, dim=-1)
+def _matrices(s: Pair, p: Parameters) -> Pair:
+    """One matrix a mode and group, ``(modes · groups, in, out)``."""
+    shape = (-1, p.drift.shape[1], p.drift.shape[0] // p.groups)
+    return s[0].reshape(shape), s[1].reshape(shape)
 
 
-def _complex(products: Tensor) -> Tensor:
-    """(X_r; X_i) times (S_r, S_i) to the complex product, ``(rows, 2B, out)``."""
-    rows, twice, both = products.shape
-    v = products.reshape(rows, 2, twice // 2, 2, both // 2)
-    real = v[:, 0, :, 0] - v[:, 1, :, 1]
-    imaginary = v[:, 0, :, 1] + v[:, 1, :, 0]
-    return torch.cat([real, imaginary], dim=1)
+def _product(x: Tensor, s: Pair) -> Tensor:
+    """Σ_i S_oi X_i, ``(rows, 2B, out)``; in real products, two are faster than a complex one."""
+    half = x.shape[1] // 2
+    by_real, by_imaginary = x @ s[0], x @ s[1]
+    real = by_real[:, :half] - by_imaginary[:, half:]
+    return torch.cat([real, by_real[:, half:] + by_imaginary[:, :half]], dim=1)
 
 
-def _adjoint(g: Tensor, both: Tensor) -> Tensor:
+def _adjoint(g: Tensor, s: Pair) -> Tensor:
     """Σ_o conj(S_oi) G_o, ``(rows, 2B, in)``."""
-    rows, in_, twice = both.shape
-    swapped = both.reshape(rows, in_, 2, twice // 2).transpose(1, 2)
-    stacked = swapped.reshape(rows, 2 * in_, twice // 2)
-    v = (g @ stacked.transpose(1, 2)).reshape(rows, 2, g.shape[1] // 2, 2, in_)
-    real = v[:, 0, :, 0] + v[:, 1, :, 1]
-    imaginary = v[:, 1, :, 0] - v[:, 0, :, 1]
-    return torch.cat([real, imaginary], dim=1)
-
-
-def _correlation(x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-    """Σ_b G_o conj(X_i), real and imaginary parts, each ``(modes, lanes)`` in rows of groups."""
     half = g.shape[1] // 2
-    g_real, g_imaginary = g[:, :half], g[:, half:]
-    turned = torch.cat([g_imaginary, -g_real], dim=1)
-    sides = x.transpose(1, 2) @ torch.cat([g, turned], dim=2)
-    out = g.shape[2]
-    return sides[..., :out], sides[..., out:]
+    by_real, by_imaginary = g @ s[0].transpose(1, 2), g @ s[1].transpose(1, 2)
+    real = by_real[:, :half] + by_imaginary[:, half:]
+    return torch.cat([real, by_real[:, half:] - by_imaginary[:, :half]], dim=1)
+
+
+def _correlation(x: Tensor, g: Tensor) -> Pair:
+    """Σ_b G_o conj(X_i), each part ``(rows, in, out)``."""
+    half = g.shape[1] // 2
+    turned = torch.cat([g[:, half:], -g[:, :half]], dim=1)
+    sides = x.transpose(1, 2)
+    return sides @ g, sides @ turned
 
 
 class _Moments:
@@ -257,13 +250,11 @@ class _Moments:
         self.names = monomials(dim, degree + 2)
         self.total: Tensor | None = None
 
-    def add(
-        self, e: tuple[Tensor, Tensor], correlation: tuple[Tensor, Tensor], powers: Tensor
-    ) -> None:
+    def add(self, e: Pair, correlation: Pair, powers: Tensor) -> None:
         """Add a block of modes: even monomials weigh the real part, odd ones the imaginary."""
         mr, mi = (v.reshape(e[0].shape) for v in correlation)
-        real = e[0] * mr + e[1] * mi
-        imaginary = e[0] * mi - e[1] * mr
+        real = torch.addcmul(e[0] * mr, e[1], mi)
+        imaginary = torch.addcmul(e[0] * mi, e[1], mr, value=-1.0)
         p = powers[: len(self.names)]
         even = torch.tensor([len(m) % 2 == 0 for m in self.names], device=p.device)
         part = torch.where(even[:, None], p @ real, p @ imaginary)

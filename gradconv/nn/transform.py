@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import product
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -18,13 +19,14 @@ from torch import Tensor
 from gradconv.nn.plan import AxisPlan, Plan
 
 _FOLD_FROM = 64  # shorter axes gain nothing from the half-period symmetry
+_CHUNK = 2**19  # points transformed at once: 2 MiB in single precision stay in cache
 _converted: WeakKeyDictionary[AxisPlan | Plan, dict[tuple[object, ...], Tensor]] = (
     WeakKeyDictionary()
 )
 
 
 def analyse(x: Tensor, plan: Plan) -> Tensor:
-    """Spectrum on the modes kept.
+    """Spectrum on the modes kept; differentiable.
 
     Parameters
     ----------
@@ -38,11 +40,11 @@ def analyse(x: Tensor, plan: Plan) -> Tensor:
     Tensor, shape ``(2, N, modes)``
         Real and imaginary parts.
     """
-    return _gather(_contract(x, plan, "forward"), plan)
+    return _Linear.apply(x, plan, "forward", True)  # type: ignore[no-any-return]
 
 
 def synthesise(z: Tensor, plan: Plan) -> Tensor:
-    """Real fields Re Σ_k Z(k) exp(ik·t) at the output points, shape ``(N, *out)``.
+    """Real fields Re Σ_k Z(k) exp(ik·t) at the output points, shape ``(N, *out)``; differentiable.
 
     Parameters
     ----------
@@ -51,17 +53,45 @@ def synthesise(z: Tensor, plan: Plan) -> Tensor:
     plan : Plan
         The modes.
     """
-    return _expand(_scatter(z, plan), plan, "inverse")
+    return _Linear.apply(z, plan, "inverse", False)  # type: ignore[no-any-return]
 
 
 def analyse_output(g: Tensor, plan: Plan) -> Tensor:
     """Transpose of `synthesise`: fields at the output points to ``(2, N, modes)``."""
-    return _gather(_contract(g, plan, "inverse"), plan)
+    return _Linear.apply(g, plan, "inverse", True)  # type: ignore[no-any-return]
 
 
 def synthesise_input(z: Tensor, plan: Plan) -> Tensor:
     """Transpose of `analyse`: ``(2, N, modes)`` to fields at the input points."""
-    return _expand(_scatter(z, plan), plan, "forward")
+    return _Linear.apply(z, plan, "forward", False)  # type: ignore[no-any-return]
+
+
+class _Linear(torch.autograd.Function):
+    """Fields to modes with the matrices of one side, or the transpose; each is the other's."""
+
+    @staticmethod
+    def forward(x: Tensor, plan: Plan, side: str, to_modes: bool) -> Tensor:
+        size = int(np.prod([a.n if side == "forward" else a.out for a in plan.axes]))
+        count = x.shape[0] if to_modes else x.shape[1]
+        step = max(1, _CHUNK // size)
+        chunks = [slice(i, min(i + step, count)) for i in range(0, count, step)]
+        if to_modes:
+            z = x.new_empty(2, count, plan.modes)
+            for c in chunks:
+                z[:, c] = _gather(_contract(x[c], plan, side), plan)
+            return z
+        y = x.new_empty(count, *((a.n if side == "forward" else a.out) for a in plan.axes))
+        for c in chunks:
+            _expand(_scatter(x[:, c], plan), plan, side, y[c])
+        return y
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, ctx.plan, ctx.side, ctx.to_modes = inputs
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        return _Linear.apply(grads[0], ctx.plan, ctx.side, not ctx.to_modes), None, None, None
 
 
 def constant(holder: AxisPlan | Plan, name: object, like: Tensor) -> Tensor:
@@ -159,26 +189,28 @@ def _parity_order(axis: AxisPlan) -> np.ndarray:
     return np.argsort(_mode_order(axis))
 
 
-def _expand(x: Tensor, plan: Plan, side: str) -> Tensor:
-    """Transpose of `_contract`."""
+def _expand(x: Tensor, plan: Plan, side: str, y: Tensor) -> None:
+    """Transpose of `_contract`, into `y`."""
     whole, even, odd = _MATRICES[side]
     for a in range(plan.dim - 1, -1, -1):
         axis = plan.axes[a]
-        count = x.shape[1 + a]
-        lead = x.reshape(int(np.prod(x.shape[: 1 + a])), count, -1)
+        lead = x.reshape(int(np.prod(x.shape[: 1 + a])), x.shape[1 + a], -1)
         if _folds(axis, a == 0):
             ordered = lead.index_select(1, constant(axis, _parity_order, x))
             evens = constant(axis, even, x)
-            split = evens.shape[1]
+            split, half = evens.shape[1], axis.n // 2
             u = evens @ ordered[:, :split]
             v = constant(axis, odd, x) @ ordered[:, split:]
-            done = torch.cat([u + v, u - v], dim=1)
-        elif lead.shape[-1] == 1:
+            rows = y.view(*lead.shape[:1], axis.n, -1)
+            torch.add(u, v, out=rows[:, :half])
+            torch.sub(u, v, out=rows[:, half:])
+            return
+        if lead.shape[-1] == 1:
             done = (lead[..., 0] @ constant(axis, whole, x).T)[..., None]
         else:
             done = constant(axis, whole, x) @ lead
         x = done.reshape(*x.shape[: 1 + a], done.shape[1], *x.shape[2 + a :])
-    return x
+    y.copy_(x)
 
 
 @lru_cache(maxsize=3)
