@@ -72,16 +72,30 @@ def degree_of(columns: int, dim: int) -> int:
     return next(n for n in range(3) if len(monomials(dim, n)) == columns)
 
 
-def _powers(plan: Plan, degree: int) -> np.ndarray:
-    """Real monomials k^m of the modes kept, shape ``(monomials, modes)``."""
+def _powers(plan: Plan) -> np.ndarray:
+    """Real monomials k^m up to degree 4 of the modes kept, shape ``(monomials, modes)``."""
     k = plan.frequencies
-    return np.stack(
-        [np.prod(k[list(m)], axis=0) if m else np.ones(k.shape[1]) for m in monomials(plan.dim, degree)]
-    )
+    names = monomials(plan.dim, 4)
+    return np.stack([np.prod(k[list(m)], axis=0) if m else np.ones(k.shape[1]) for m in names])
 
 
-def _powers4(plan: Plan) -> np.ndarray:
-    return _powers(plan, 4)
+def _squares(plan: Plan) -> np.ndarray:
+    """Factors of the entries of A in log E, and log w, shape ``(modes, d(d+1)/2 + 1)``."""
+    k = plan.frequencies
+    rows, columns = np.triu_indices(plan.dim)
+    factors = np.where(rows == columns, -1.0, -2.0)[:, None] * k[rows] * k[columns]
+    return np.concatenate([factors, np.log(plan.weights)[None]]).T
+
+
+def _products(plan: Plan) -> np.ndarray:
+    """k_a k_b, shape ``(modes, d(d+1)/2)``."""
+    k = plan.frequencies
+    rows, columns = np.triu_indices(plan.dim)
+    return (k[rows] * k[columns]).T
+
+
+def _frequencies(plan: Plan) -> np.ndarray:
+    return plan.frequencies.T
 
 
 def _blocks(plan: Plan, lanes: int) -> Iterator[slice]:
@@ -90,42 +104,51 @@ def _blocks(plan: Plan, lanes: int) -> Iterator[slice]:
         yield slice(start, min(start + step, plan.modes))
 
 
-def exponentials(p: Parameters, term: int, k: Tensor, weights: Tensor) -> Pair:
-    """w exp(−kᵀAk + ib·k) on modes k, shape ``(d, modes)``."""
-    rows, columns = np.triu_indices(k.shape[0])
-    squares = torch.stack(
-        [(-1.0 if r == c else -2.0) * k[r] * k[c] for r, c in zip(rows, columns, strict=True)], -1
-    )
-    size = torch.exp(squares @ p.lanes(p.quadratic, term)) * weights[:, None]
-    phase = k.T @ p.lanes(p.drift, term)
-    return size * torch.cos(phase), size * torch.sin(phase)
+class Symbols:
+    """w S on blocks of modes; differentiable in the kernels."""
 
+    def __init__(self, p: Parameters, plan: Plan, like: Tensor) -> None:
+        self.squares = constant(plan, _squares, like)
+        self.k = constant(plan, _frequencies, like)
+        self.products = constant(plan, _products, like)
+        ones = torch.ones_like(p.lanes(p.drift, 0)[:1])
+        terms = range(p.terms)
+        # The weights ride along in the exponent.
+        self.quadratic = [torch.cat([p.lanes(p.quadratic, t), ones]) for t in terms]
+        self.drift = [p.lanes(p.drift, t) for t in terms]
+        self.coefficients = [p.lanes(p.coefficients, t) for t in terms]
+        self.matrix = (-1, p.drift.shape[1], p.drift.shape[0] // p.groups)
 
-def prefactor(p: Parameters, term: int, k: Tensor) -> tuple[Tensor, Tensor | None]:
-    """P(k), real and imaginary parts, each ``(modes, lanes)`` or ``(1, lanes)``; None for zero."""
-    c = p.lanes(p.coefficients, term)
-    dim = k.shape[0]
-    real, imaginary = c[:1], None
-    if c.shape[0] > 1:
-        imaginary = k.T @ c[1 : 1 + dim]
-    if c.shape[0] > 1 + dim:
-        rows, columns = np.triu_indices(dim)
-        products = torch.stack([k[r] * k[s] for r, s in zip(rows, columns, strict=True)], -1)
-        real = real - products @ c[1 + dim :]
-    return real, imaginary
+    def exponentials(self, cut: slice) -> list[Pair]:
+        """w exp(−kᵀAk + ib·k) of each term, parts ``(modes, lanes)``."""
+        found = []
+        for quadratic, drift in zip(self.quadratic, self.drift, strict=True):
+            size = torch.exp(self.squares[cut] @ quadratic)
+            phase = self.k[cut] @ drift
+            found.append((size * torch.cos(phase), size * torch.sin(phase)))
+        return found
 
+    def matrices(self, exponentials: list[Pair], cut: slice) -> Pair:
+        """w S as one matrix a mode and group, parts ``(modes · groups, in, out)``."""
+        total: Pair | None = None
+        for (real, imaginary), c in zip(exponentials, self.coefficients, strict=True):
+            even, odd = self._prefactor(c, cut)
+            part = (even * real, even * imaginary)
+            if odd is not None:
+                part = (part[0] - odd * imaginary, part[1] + odd * real)
+            total = part if total is None else (total[0] + part[0], total[1] + part[1])
+        assert total is not None
+        return total[0].reshape(self.matrix), total[1].reshape(self.matrix)
 
-def symbols(p: Parameters, k: Tensor, e: list[Pair]) -> Pair:
-    """S on modes k from the exponentials of its terms; differentiable."""
-    total: Pair | None = None
-    for term, (real, imaginary) in enumerate(e):
-        c, s = prefactor(p, term, k)
-        part = (c * real, c * imaginary)
-        if s is not None:
-            part = (part[0] - s * imaginary, part[1] + s * real)
-        total = part if total is None else (total[0] + part[0], total[1] + part[1])
-    assert total is not None
-    return total
+    def _prefactor(self, c: Tensor, cut: slice) -> tuple[Tensor, Tensor | None]:
+        """P(k), real and imaginary parts; None for zero."""
+        dim = self.k.shape[1]
+        even, odd = c[:1], None
+        if len(c) > 1:
+            odd = self.k[cut] @ c[1 : 1 + dim]
+        if len(c) > 1 + dim:
+            even = even - self.products[cut] @ c[1 + dim :]
+        return even, odd
 
 
 def to_modes(z: Tensor, groups: int, batch: int) -> Tensor:
@@ -159,11 +182,10 @@ def mix(x: Tensor, p: Parameters, plan: Plan) -> Tensor:
     Tensor, shape ``(modes · groups, 2B, out / groups)``
         Spectrum of the output, weighted for conjugates.
     """
-    k, weights = constant(plan, "frequencies", x), constant(plan, "weights", x)
-    done = []
+    symbols, done = Symbols(p, plan, x), []
     for cut in _blocks(plan, _lanes(p)):
-        e = [exponentials(p, term, k[:, cut], weights[cut]) for term in range(p.terms)]
-        done.append(_product(x[_rows(cut, p)], _matrices(symbols(p, k[:, cut], e), p)))
+        s = symbols.matrices(symbols.exponentials(cut), cut)
+        done.append(_product(x[_rows(cut, p)], s))
     return torch.cat(done) if done else x.new_zeros(0, x.shape[1], p.drift.shape[0] // p.groups)
 
 
@@ -186,19 +208,17 @@ def mix_backward(
     tuple
         Shape of `x`, and the shapes of `p`; None where not wanted.
     """
-    k, weights = constant(plan, "frequencies", x), constant(plan, "weights", x)
-    powers = constant(plan, _powers4, x)
+    symbols, powers = Symbols(p, plan, x), constant(plan, _powers, x)
     dim, degree = plan.dim, degree_of(p.coefficients.shape[3], plan.dim)
-    spectrum, moments = [], [_Moments(dim, degree) for _ in range(p.terms)]
+    spectrum, moments = [], [_Moments(dim, degree, x) for _ in range(p.terms)]
     for cut in _blocks(plan, _lanes(p)):
-        rows = _rows(cut, p)
-        e = [exponentials(p, term, k[:, cut], weights[cut]) for term in range(p.terms)]
+        rows, exponentials = _rows(cut, p), symbols.exponentials(cut)
         if needs[0]:
-            spectrum.append(_adjoint(g[rows], _matrices(symbols(p, k[:, cut], e), p)))
+            spectrum.append(_adjoint(g[rows], symbols.matrices(exponentials, cut)))
         if needs[1]:
             correlation = _correlation(x[rows], g[rows])
-            for term in range(p.terms):
-                moments[term].add(e[term], correlation, powers[:, cut])
+            for moment, e in zip(moments, exponentials, strict=True):
+                moment.add(e, correlation, powers[:, cut])
     by_spectrum = None
     if needs[0]:
         by_spectrum = torch.cat(spectrum) if spectrum else torch.zeros_like(x)
@@ -211,12 +231,6 @@ def _lanes(p: Parameters) -> int:
 
 def _rows(cut: slice, p: Parameters) -> slice:
     return slice(cut.start * p.groups, cut.stop * p.groups)
-
-
-def _matrices(s: Pair, p: Parameters) -> Pair:
-    """One matrix a mode and group, ``(modes · groups, in, out)``."""
-    shape = (-1, p.drift.shape[1], p.drift.shape[0] // p.groups)
-    return s[0].reshape(shape), s[1].reshape(shape)
 
 
 def _product(x: Tensor, s: Pair) -> Tensor:
@@ -246,8 +260,9 @@ def _correlation(x: Tensor, g: Tensor) -> Pair:
 class _Moments:
     """Σ_k k^m conj(E) M for the monomials that the gradients need."""
 
-    def __init__(self, dim: int, degree: int) -> None:
+    def __init__(self, dim: int, degree: int, like: Tensor) -> None:
         self.names = monomials(dim, degree + 2)
+        self.even = torch.tensor([[len(m) % 2 == 0] for m in self.names], device=like.device)
         self.total: Tensor | None = None
 
     def add(self, e: Pair, correlation: Pair, powers: Tensor) -> None:
@@ -256,8 +271,7 @@ class _Moments:
         real = torch.addcmul(e[0] * mr, e[1], mi)
         imaginary = torch.addcmul(e[0] * mi, e[1], mr, value=-1.0)
         p = powers[: len(self.names)]
-        even = torch.tensor([len(m) % 2 == 0 for m in self.names], device=p.device)
-        part = torch.where(even[:, None], p @ real, p @ imaginary)
+        part = torch.where(self.even, p @ real, p @ imaginary)
         self.total = part if self.total is None else self.total + part
 
     def __getitem__(self, axes: tuple[int, ...]) -> Tensor:

@@ -162,7 +162,8 @@ class _Mix(torch.autograd.Function):
         if torch.is_grad_enabled():
             return (*_differentiable(ctx, x, p, ctx.plan, grads[0]), None, None)
         needs = (ctx.needs_input_grad[0], any(ctx.needs_input_grad[1:4]))
-        by_x, by_p = mixing.mix_backward(grads[0], x, p, ctx.plan, needs)
+        # Batched products of strided matrices fall back to a slow loop.
+        by_x, by_p = mixing.mix_backward(grads[0].contiguous(), x, p, ctx.plan, needs)
         if by_p is None:
             return by_x, None, None, None, None, None
         return by_x, by_p.coefficients, by_p.quadratic, by_p.drift, None, None
