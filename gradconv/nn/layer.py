@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from gradconv.errors import InputError, shortened, unknown_name
 from gradconv.nn import parameters
 from gradconv.nn.mixing import Parameters, monomials
+from gradconv.nn.opaque import traced
 from gradconv.nn.operator import PATHS, Settings, mesh_free, plan_for
 from gradconv.nn.parameters import PhysicalParameters
 from gradconv.nn.plan import WALLS, Plan
@@ -259,13 +260,13 @@ class _MeshFreeConv(nn.Module):
         kind = self.drift.dtype
         lower = torch.is_autocast_enabled(x.device.type)
         with torch.autocast(x.device.type, enabled=False):
-            p = self._kernels()
-            if not torch.compiler.is_compiling():
+            p, settings = self._kernels(), self.settings(tuple(x.shape[2:]))
+            compiling = torch.compiler.is_compiling()
+            if not compiling:
                 self._warn_unresolved(tuple(x.shape[2:]))
+            convolve = traced if compiling else mesh_free
             # Transforms of half precision would lose the tolerance: they run in the weights' type.
-            y = mesh_free(
-                x.to(kind), p.coefficients, p.quadratic, p.drift, self.settings(tuple(x.shape[2:]))
-            )
+            y = convolve(x.to(kind), p.coefficients, p.quadratic, p.drift, settings)
             if self.bias is not None:
                 y = y + self.bias.reshape(-1, *(1,) * self.dim)
         return y.to(torch.get_autocast_dtype(x.device.type)) if lower else y
@@ -327,7 +328,7 @@ class _MeshFreeConv(nn.Module):
         self._meshes.add(shape)
         narrow = self.unresolved(shape)
         if narrow.any():
-            least = float(self.physical().widths.min())
+            least = float(self.physical().widths.detach().min())
             cells = "×".join(str(n) for n in shape)
             warnings.warn(
                 f"{int(narrow.sum())} of {narrow.numel()} kernels of {type(self).__name__} are "

@@ -20,7 +20,7 @@ from gradconv.nn import compiled, mixing
 from gradconv.nn.band import choose_band
 from gradconv.nn.mixing import Parameters, from_modes, to_modes
 from gradconv.nn.plan import Plan, make_plan
-from gradconv.nn.transform import analyse, synthesise, synthesise_input
+from gradconv.nn.transform import analyse, analyse_output, synthesise, synthesise_input
 
 PATHS = ("auto", "torch", "compiled")
 
@@ -74,11 +74,6 @@ def mesh_free(
     -------
     Tensor, shape ``(B, out, *n/stride)``
     """
-    if torch.compiler.is_compiling():
-        result: Tensor = torch.ops.gradconv.mesh_free(
-            x, coefficients, quadratic, drift, *_flat(settings)
-        )
-        return result
     p = Parameters(coefficients, quadratic, drift, settings.groups)
     plan = plan_for(x.shape[2:], p, settings)
     if uses_compiled(x, p, plan, settings.path):
@@ -206,8 +201,6 @@ class _Compiled(torch.autograd.Function):
         if by_y is not None and torch.is_grad_enabled():
             modes = to_modes(compiled.modes(spectrum, p.groups, plan), p.groups, ctx.batch)
             fields = by_y.reshape(-1, *plan.out_shape)
-            from gradconv.nn.transform import analyse_output
-
             g = to_modes(analyse_output(fields, plan), p.groups, ctx.batch)
             found = list(_differentiable(ctx, modes, p, plan, g))
             if found[0] is not None:
