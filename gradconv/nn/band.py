@@ -183,7 +183,9 @@ def _band_end(
         angular = i0e(ends * narrow) if dim == 2 else 1.0
         beyond = np.zeros(len(ends), dtype=bool)
         for parts, allowed in conditions:
-            tail = sum((w * angular * gammaincc(s, 2.0 * decay * ends)).sum(axis=0) for s, w in parts)
+            tail = sum(
+                (w * angular * gammaincc(s, 2.0 * decay * ends)).sum(axis=0) for s, w in parts
+            )
             beyond |= tail > allowed
         return beyond
 

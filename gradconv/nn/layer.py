@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -162,8 +163,8 @@ class _MeshFreeConv(nn.Module):
 
         Widths are log-uniform in `widths` in random directions, drifts normal with one width, and
         amplitudes normal with variance 1 / (in / groups · terms): fields that are smooth over the
-        kernels, as all are after a first layer, keep their variance. Derivative terms add half as
-        much for a field of correlation length `widths[1]`, or all of it with `zero_mean`.
+        kernels, as all are after a first layer, keep their variance. Derivative terms add a
+        fifth of that for a field of correlation length `widths[1]`, or all with `zero_mean`.
         """
         pairs = tuple(self.diffusion.shape[:3])
         fan_in = pairs[1] * pairs[2]
@@ -180,7 +181,7 @@ class _MeshFreeConv(nn.Module):
                 self.amplitude.copy_(normal(*pairs) / math.sqrt(fan_in))
             if self.derivative is not None:
                 names = monomials(self.dim, self.derivatives)[1:]
-                share = (0.5 if self.amplitude is not None else 1.0) / (fan_in * len(names))
+                share = (0.2 if self.amplitude is not None else 1.0) / (fan_in * len(names))
                 for j, axes in enumerate(names):
                     left = parameters.response(a, axes, self.widths[1])
                     spread = torch.sqrt(share / left) / unit ** len(axes)
@@ -194,15 +195,13 @@ class _MeshFreeConv(nn.Module):
         """Return the kernels in units of the domain, differentiable in the weights."""
         unit = self.length
         diffusion = unit**2 * parameters.cholesky_product(self.diffusion, self.dim)
-        amplitude = self.amplitude
-        if amplitude is None:
-            amplitude = torch.zeros_like(self.drift[..., 0])
-        derivative = self.derivative
-        if derivative is None:
-            derivative = self.drift.new_zeros(*self.drift.shape[:3], 0)
-        else:
+        amplitude: Tensor = torch.zeros_like(self.drift[..., 0])
+        if self.amplitude is not None:
+            amplitude = self.amplitude
+        derivative = self.drift.new_zeros(*self.drift.shape[:3], 0)
+        if self.derivative is not None:
             orders = parameters.derivative_orders(self.dim, self.derivatives).to(unit.device)
-            derivative = derivative * unit**orders
+            derivative = self.derivative * unit**orders
         return PhysicalParameters(amplitude, derivative, diffusion, unit * self.drift)
 
     @torch.no_grad()
@@ -231,11 +230,15 @@ class _MeshFreeConv(nn.Module):
         new: list[tuple[Tensor, Tensor]] = []
         pairs = tuple(self.drift.shape[:3])
         if amplitude is not None:
-            new.append((_present("amplitude", self.amplitude), _values("amplitude", amplitude, pairs)))
+            new.append(
+                (_present("amplitude", self.amplitude), _values("amplitude", amplitude, pairs))
+            )
         if derivative is not None:
             weight = _present("derivative", self.derivative)
             orders = parameters.derivative_orders(self.dim, self.derivatives)
-            new.append((weight, _values("derivative", derivative, tuple(weight.shape)) / unit**orders))
+            new.append(
+                (weight, _values("derivative", derivative, tuple(weight.shape)) / unit**orders)
+            )
         if diffusion is not None:
             a = _values("diffusion", diffusion, (*pairs, self.dim, self.dim))
             new.append((self.diffusion, parameters.cholesky_factor(a / unit**2)))
@@ -358,7 +361,8 @@ class _MeshFreeConv(nn.Module):
         same = x.dtype == self.drift.dtype
         if not same and not (x.is_floating_point() and torch.is_autocast_enabled(x.device.type)):
             raise InputError(
-                f"`x` must have the weights' type {self.drift.dtype} outside autocast; got {x.dtype}"
+                f"`x` must have the weights' type {self.drift.dtype} (outside autocast); "
+                f"got {x.dtype}"
             )
         for n, factor in zip(x.shape[2:], self.stride, strict=True):
             if n % factor:
@@ -369,17 +373,23 @@ class _MeshFreeConv(nn.Module):
 
 
 class MeshFreeConv1d(_MeshFreeConv):
-    __doc__ = _MeshFreeConv.__doc__
+    """Mesh-free convolution of fields ``(B, in, n)``."""
+
+    __doc__ += (_MeshFreeConv.__doc__ or "").partition("\n")[2]
     dim = 1
 
 
 class MeshFreeConv2d(_MeshFreeConv):
-    __doc__ = _MeshFreeConv.__doc__
+    """Mesh-free convolution of fields ``(B, in, n1, n2)``."""
+
+    __doc__ += (_MeshFreeConv.__doc__ or "").partition("\n")[2]
     dim = 2
 
 
 class MeshFreeConv3d(_MeshFreeConv):
-    __doc__ = _MeshFreeConv.__doc__
+    """Mesh-free convolution of fields ``(B, in, n1, n2, n3)``."""
+
+    __doc__ += (_MeshFreeConv.__doc__ or "").partition("\n")[2]
     dim = 3
 
 
@@ -449,7 +459,9 @@ def _present(name: str, weight: Tensor | None) -> Tensor:
 
 
 def _values(name: str, values: Any, shape: tuple[int, ...]) -> Tensor:
-    array = torch.as_tensor(values).detach().to(device="cpu", dtype=torch.float64)
+    if not isinstance(values, Tensor):
+        values = torch.from_numpy(np.asarray(values, dtype=np.float64))
+    array = values.detach().to(device="cpu", dtype=torch.float64)
     try:
         array = array.broadcast_to(shape)
     except RuntimeError:

@@ -61,10 +61,8 @@ class Parameters:
 
 
 def monomials(dim: int, degree: int) -> list[tuple[int, ...]]:
-    """Axes of the monomials up to a degree: (), (0,), (1,), (0, 0), (0, 1), (1, 1) …"""
-    return [
-        m for n in range(degree + 1) for m in combinations_with_replacement(range(dim), n)
-    ]
+    """List the axes of each monomial up to a degree: (), (0,), (1,), (0, 0), (0, 1), (1, 1)."""
+    return [m for n in range(degree + 1) for m in combinations_with_replacement(range(dim), n)]
 
 
 def degree_of(columns: int, dim: int) -> int:
@@ -274,6 +272,17 @@ class _Moments:
         part = torch.where(self.even, p @ real, p @ imaginary)
         self.total = part if self.total is None else self.total + part
 
+    def weighed(
+        self,
+        c: Tensor,
+        names: list[tuple[int, ...]],
+        more: tuple[int, ...],
+        signs: tuple[float, ...],
+    ) -> Tensor:
+        """Σ_m ± c_m times the moment of k^m and the axes `more`, shape ``(lanes,)``."""
+        parts = [signs[len(m)] * c[j] * self[m + more] for j, m in enumerate(names)]
+        return torch.stack(parts).sum(dim=0)
+
     def __getitem__(self, axes: tuple[int, ...]) -> Tensor:
         assert self.total is not None
         return self.total[self.names.index(tuple(sorted(axes)))]
@@ -286,25 +295,20 @@ def _by_kernels(moments: list[_Moments], p: Parameters, x: Tensor) -> Parameters
         return Parameters(zeros[0], zeros[1], zeros[2], p.groups)
     dim = p.drift.shape[3]
     names = monomials(dim, degree_of(p.coefficients.shape[3], dim))
-    rows, columns = np.triu_indices(dim)
+    entries = [(r, s) for r in range(dim) for s in range(r, dim)]
     by = []
     for term, moment in enumerate(moments):
         c = p.lanes(p.coefficients, term)
         coefficients = torch.stack([_SIGNS[len(m)] * moment[m] for m in names])
+
         quadratic = torch.stack(
             [
-                (-1.0 if r == s else -2.0)
-                * sum(_SIGNS[len(m)] * c[j] * moment[(*m, r, s)] for j, m in enumerate(names))
-                for r, s in zip(rows, columns, strict=True)
+                (-1.0 if r == s else -2.0) * moment.weighed(c, names, (r, s), _SIGNS)
+                for r, s in entries
             ]
         )
-        # Re conj(ik_a P E) M: a factor i more turns the sign pattern by one.
-        drift = torch.stack(
-            [
-                sum(_TURNED[len(m)] * c[j] * moment[(*m, a)] for j, m in enumerate(names))
-                for a in range(dim)
-            ]
-        )
+        # Re conj(ik_a P E) M: a factor i more turns the pattern of signs by one.
+        drift = torch.stack([moment.weighed(c, names, (a,), _TURNED) for a in range(dim)])
         by.append([p.unlanes(v) for v in (coefficients, quadratic, drift)])
     joined = [torch.stack(v, dim=2) for v in zip(*by, strict=True)]
     return Parameters(joined[0], joined[1], joined[2], p.groups)

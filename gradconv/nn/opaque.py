@@ -18,7 +18,7 @@ def traced(
     x: Tensor, coefficients: Tensor, quadratic: Tensor, drift: Tensor, settings: Settings
 ) -> Tensor:
     """`operator.mesh_free` for a graph under compilation; once differentiable."""
-    return _forward(x, coefficients, quadratic, drift, *_flat(settings))  # type: ignore[no-any-return]
+    return _forward(x, coefficients, quadratic, drift, *_flat(settings))
 
 
 def _flat(s: Settings) -> tuple[int, list[float], str, list[int], str, float, str]:

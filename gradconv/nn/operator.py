@@ -74,10 +74,15 @@ def mesh_free(
     -------
     Tensor, shape ``(B, out, *n/stride)``
     """
-    p = Parameters(coefficients, quadratic, drift, settings.groups)
+    kernels = (coefficients, quadratic, drift)
+    p = Parameters(*kernels, settings.groups)
     plan = plan_for(x.shape[2:], p, settings)
+    if x.shape[0] == 0:
+        return x.new_zeros(0, len(drift), *plan.out_shape)
     if uses_compiled(x, p, plan, settings.path):
-        return _Compiled.apply(x, coefficients, quadratic, drift, settings.groups, plan)[0]  # type: ignore[no-any-return]
+        found = _Compiled.apply(x, *kernels, settings.groups, plan)  # type: ignore[no-untyped-call]
+        y: Tensor = found[0]
+        return y
     return _by_torch(x, p, plan)
 
 
@@ -131,7 +136,8 @@ def uses_compiled(x: Tensor, p: Parameters, plan: Plan, path: str) -> bool:
 def _by_torch(x: Tensor, p: Parameters, plan: Plan) -> Tensor:
     batch = x.shape[0]
     spectrum = to_modes(analyse(x.reshape(-1, *x.shape[2:]), plan), p.groups, batch)
-    mixed = _Mix.apply(spectrum, p.coefficients, p.quadratic, p.drift, p.groups, plan)
+    kernels = (p.coefficients, p.quadratic, p.drift)
+    mixed = _Mix.apply(spectrum, *kernels, p.groups, plan)  # type: ignore[no-untyped-call]
     y = synthesise(from_modes(mixed, p.groups, batch), plan)
     return y.reshape(batch, -1, *plan.out_shape)
 
@@ -153,7 +159,7 @@ class _Mix(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, *kernels = ctx.saved_tensors
-        p = Parameters(*kernels, ctx.groups)
+        p = Parameters(kernels[0], kernels[1], kernels[2], ctx.groups)
         if torch.is_grad_enabled():
             return (*_differentiable(ctx, x, p, ctx.plan, grads[0]), None, None)
         needs = (ctx.needs_input_grad[0], any(ctx.needs_input_grad[1:4]))
@@ -196,7 +202,7 @@ class _Compiled(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         spectrum, *kernels = ctx.saved_tensors
         by_y, by_spectrum = grads
-        p, plan = Parameters(*kernels, ctx.groups), ctx.plan
+        p, plan = Parameters(kernels[0], kernels[1], kernels[2], ctx.groups), ctx.plan
         found: list[Tensor | None] = [None] * 4
         if by_y is not None and torch.is_grad_enabled():
             modes = to_modes(compiled.modes(spectrum, p.groups, plan), p.groups, ctx.batch)
@@ -208,7 +214,8 @@ class _Compiled(torch.autograd.Function):
                 found[0] = x.reshape(ctx.batch, -1, *(a.n for a in plan.axes))
         elif by_y is not None:
             needs = (ctx.needs_input_grad[0], any(ctx.needs_input_grad[1:4]))
-            found = list(compiled.backward(by_y, spectrum, *kernels, ctx.groups, plan, needs))
+            c, q, b = kernels
+            found = list(compiled.backward(by_y, spectrum, c, q, b, ctx.groups, plan, needs))
         if by_spectrum is not None and ctx.needs_input_grad[0]:
             x = synthesise_input(compiled.modes(by_spectrum, p.groups, plan), plan)
             x = x.reshape(ctx.batch, -1, *(a.n for a in plan.axes))

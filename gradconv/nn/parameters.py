@@ -92,7 +92,10 @@ def cholesky_factor(matrices: Tensor, argument: str = "diffusion") -> Tensor:
 
 
 def initial_diffusion(
-    pairs: tuple[int, int, int], dim: int, widths: tuple[float, float], generator: torch.Generator | None
+    pairs: tuple[int, ...],
+    dim: int,
+    widths: tuple[float, float],
+    generator: torch.Generator | None,
 ) -> Tensor:
     """Random A whose kernels have widths log-uniform in a range, in random directions.
 

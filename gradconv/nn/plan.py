@@ -171,10 +171,8 @@ def extended(n: int, padding: str, radius: float) -> int:
 
 def _reach(axes: tuple[AxisPlan, ...], band: Band) -> np.ndarray:
     """Modes of the last axis inside the band on each row of the others."""
-    grids = np.meshgrid(
-        *(2.0 * np.pi / a.length * np.arange(-a.highest, a.highest + 1) for a in axes[:-1]),
-        indexing="ij",
-    )
+    rows = [2.0 * np.pi / a.length * np.arange(-a.highest, a.highest + 1) for a in axes[:-1]]
+    grids = list(np.meshgrid(*rows, indexing="ij"))
     last = axes[-1]
     ends = band.last_axis(grids) * last.length / (2.0 * np.pi)
     reach = np.floor(np.nan_to_num(ends, nan=-1.0)).astype(np.int64) + 1

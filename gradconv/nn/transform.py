@@ -40,7 +40,7 @@ def analyse(x: Tensor, plan: Plan) -> Tensor:
     Tensor, shape ``(2, N, modes)``
         Real and imaginary parts.
     """
-    return _Linear.apply(x, plan, "forward", True)  # type: ignore[no-any-return]
+    return _linear(x, plan, "forward", True)
 
 
 def synthesise(z: Tensor, plan: Plan) -> Tensor:
@@ -53,17 +53,22 @@ def synthesise(z: Tensor, plan: Plan) -> Tensor:
     plan : Plan
         The modes.
     """
-    return _Linear.apply(z, plan, "inverse", False)  # type: ignore[no-any-return]
+    return _linear(z, plan, "inverse", False)
 
 
 def analyse_output(g: Tensor, plan: Plan) -> Tensor:
     """Transpose of `synthesise`: fields at the output points to ``(2, N, modes)``."""
-    return _Linear.apply(g, plan, "inverse", True)  # type: ignore[no-any-return]
+    return _linear(g, plan, "inverse", True)
 
 
 def synthesise_input(z: Tensor, plan: Plan) -> Tensor:
     """Transpose of `analyse`: ``(2, N, modes)`` to fields at the input points."""
-    return _Linear.apply(z, plan, "forward", False)  # type: ignore[no-any-return]
+    return _linear(z, plan, "forward", False)
+
+
+def _linear(x: Tensor, plan: Plan, side: str, to_modes: bool) -> Tensor:
+    result: Tensor = _Linear.apply(x, plan, side, to_modes)  # type: ignore[no-untyped-call]
+    return result
 
 
 class _Linear(torch.autograd.Function):
@@ -91,7 +96,7 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        return _Linear.apply(grads[0], ctx.plan, ctx.side, not ctx.to_modes), None, None, None
+        return _linear(grads[0], ctx.plan, ctx.side, not ctx.to_modes), None, None, None
 
 
 def constant(holder: AxisPlan | Plan, name: object, like: Tensor) -> Tensor:
