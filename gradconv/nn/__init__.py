@@ -9,6 +9,7 @@ torch.Size([1, 8, 32, 24])
 
 from __future__ import annotations
 
+from gradconv.nn.kernel_figure import kernel_image
 from gradconv.nn.layer import (
     MeshFreeConv1d,
     MeshFreeConv2d,
@@ -23,4 +24,5 @@ __all__ = [
     "MeshFreeConv3d",
     "PhysicalParameters",
     "UnresolvedKernelWarning",
+    "kernel_image",
 ]

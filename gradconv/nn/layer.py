@@ -235,7 +235,7 @@ class _MeshFreeConv(nn.Module):
             )
         if derivative is not None:
             weight = _present("derivative", self.derivative)
-            orders = parameters.derivative_orders(self.dim, self.derivatives)
+            orders = parameters.derivative_orders(self.dim, self.derivatives).double()
             new.append(
                 (weight, _values("derivative", derivative, tuple(weight.shape)) / unit**orders)
             )

@@ -1,0 +1,282 @@
+"""What each parameter does to a mesh-free kernel: values in closed form, and their figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradconv.errors import InputError
+from gradconv.nn.layer import _MeshFreeConv
+from gradconv.nn.mixing import monomials
+from gradconv.plots import STYLE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """One kernel P(∇) exp(∇·A∇ + b·∇) in units of the domain.
+
+    Parameters
+    ----------
+    coefficients : ndarray, shape ``(P,)``
+        Of 1, ∂_a, ∂_a∂_b (a ≤ b), as many as there are.
+    diffusion : ndarray, shape ``(d, d)``
+        A.
+    drift : ndarray, shape ``(d,)``
+        b.
+    """
+
+    coefficients: Array
+    diffusion: Array
+    drift: Array
+
+    def values(self, *points: Array) -> Array:
+        """Kernel κ(s), with output(t) = ∫ κ(s) input(t − s) ds.
+
+        Parameters
+        ----------
+        *points : ndarray
+            Coordinates s_a, which broadcast against each other.
+
+        Returns
+        -------
+        ndarray
+            κ at the points, in units of 1 / domain^d.
+        """
+        dim = len(self.drift)
+        r = np.stack(np.broadcast_arrays(*points), axis=-1) + self.drift
+        half = np.linalg.inv(2.0 * self.diffusion)
+        slope = -r @ half  # ∇ log of the Gaussian
+        gauss = np.exp(0.5 * np.sum(r * slope, axis=-1))
+        gauss = gauss / np.sqrt((4.0 * np.pi) ** dim * np.linalg.det(self.diffusion))
+        total = np.zeros_like(gauss)
+        degree = 0 if len(self.coefficients) == 1 else 1 if len(self.coefficients) <= 1 + dim else 2
+        for c, axes in zip(self.coefficients, monomials(dim, degree), strict=True):
+            factor: Array | float = 1.0
+            if len(axes) == 1:
+                factor = slope[..., axes[0]]
+            elif len(axes) == 2:
+                factor = slope[..., axes[0]] * slope[..., axes[1]] - half[axes[0], axes[1]]
+            total = total + c * factor * gauss
+        return np.asarray(total)
+
+
+@dataclass(frozen=True, eq=False)
+class KernelSheet:
+    """Data of the figure: a row a parameter, a panel a value of it.
+
+    Parameters
+    ----------
+    reach : float
+        Half side of the panels, in units of the domain.
+    rows : tuple of (title, tuple of (label, values))
+        Values have shape ``(points,)`` in one dimension, else ``(points, points)``: a slice
+        through the origin, the first axis down.
+    """
+
+    reach: float
+    rows: tuple[tuple[str, tuple[tuple[str, Array], ...]], ...]
+
+
+def layer_kernels(layer: _MeshFreeConv, out_channel: int = 0, in_channel: int = 0) -> list[Kernel]:
+    """Kernels of one channel pair, a term each.
+
+    Parameters
+    ----------
+    layer : MeshFreeConv1d, MeshFreeConv2d or MeshFreeConv3d
+        The layer.
+    out_channel, in_channel : int
+        The pair; `in_channel` counts within the output's group.
+
+    Raises
+    ------
+    InputError
+        If there is no such pair, or `layer` is no mesh-free convolution.
+    """
+    if not isinstance(layer, _MeshFreeConv):
+        raise InputError(f"`layer` must be a MeshFreeConv; got {type(layer).__name__}")
+    out, in_ = layer.drift.shape[:2]
+    for name, value, count in (("out_channel", out_channel, out), ("in_channel", in_channel, in_)):
+        if not 0 <= value < count:
+            raise InputError(f"`{name}` must lie in 0 to {count - 1}; got {value}")
+    p = layer.physical()
+    found = []
+    for e in range(layer.terms):
+        place = (out_channel, in_channel, e)
+        c, rest, a, b = (
+            v[place].detach().cpu().double().numpy()
+            for v in (p.amplitude, p.derivative, p.diffusion, p.drift)
+        )
+        found.append(Kernel(np.concatenate([c[None], rest]), a, b))
+    return found
+
+
+def kernel_sheet(
+    layer: _MeshFreeConv, out_channel: int = 0, in_channel: int = 0, points: int = 81
+) -> KernelSheet:
+    """Vary diffusion, anisotropy, direction, drift and derivatives about a layer's kernel.
+
+    Parameters
+    ----------
+    layer, out_channel, in_channel
+        As in `layer_kernels`; the pair's first term is varied.
+    points : int
+        Points a side of each panel.
+
+    Returns
+    -------
+    KernelSheet
+        First the layer's own kernel of this pair, all terms together, and its terms.
+    """
+    kernels = layer_kernels(layer, out_channel, in_channel)
+    base, dim = kernels[0], layer.dim
+    widths = np.sqrt(2.0 * np.linalg.eigvalsh(base.diffusion))
+    width = float(np.exp(np.log(widths).mean()))
+    reach = 4.5 * width
+    s = np.linspace(-reach, reach, points)
+    grid = [s] if dim == 1 else [*np.meshgrid(s, s, indexing="ij"), *[np.zeros(1)] * (dim - 2)]
+
+    def drawn(kernel: Kernel) -> Array:
+        return kernel.values(*grid)
+
+    own = [("all terms", sum((drawn(k) for k in kernels), np.zeros(1)))]
+    own += (
+        [(f"term {e + 1}", drawn(k)) for e, k in enumerate(kernels[:4])] if layer.terms > 1 else []
+    )
+    plain = Kernel(np.ones(1), 0.5 * width**2 * np.eye(dim), np.zeros(dim))
+    rows = [("this layer's kernel", own), ("diffusion A", _scaled(plain))]
+    if dim > 1:
+        rows += [("anisotropy of A", _stretched(plain)), ("direction of A", _turned(plain))]
+    rows += [("drift b", _drifted(plain, width)), ("derivative", _differentiated(plain))]
+    sheet = [
+        (title, tuple((label, k if isinstance(k, np.ndarray) else drawn(k)) for label, k in row))
+        for title, row in rows
+    ]
+    return KernelSheet(reach, tuple(sheet))
+
+
+Row = Sequence[tuple[str, "Kernel | Array"]]
+
+
+def _scaled(k: Kernel) -> Row:
+    factors = {"A / 4": 0.25, "A / 2": 0.5, "A": 1.0, "2 A": 2.0}
+    return [(t, Kernel(k.coefficients, f * k.diffusion, k.drift)) for t, f in factors.items()]
+
+
+def _ellipse(k: Kernel, ratio: float, angle: float) -> Kernel:
+    """Widths in a ratio, of the same product, the long axis turned from the first axis."""
+    dim = len(k.drift)
+    stretch = np.eye(dim)
+    stretch[0, 0], stretch[1, 1] = ratio, 1.0 / ratio
+    turn = np.eye(dim)
+    c, s = np.cos(angle), np.sin(angle)
+    turn[:2, :2] = [[c, -s], [s, c]]
+    return Kernel(k.coefficients, turn @ (stretch * k.diffusion) @ turn.T, k.drift)
+
+
+def _stretched(k: Kernel) -> Row:
+    ratios = (1.0, 1.5, 2.5, 4.0)
+    return [(f"widths 1 : {r:g}", _ellipse(k, r, 0.0)) for r in ratios]
+
+
+def _turned(k: Kernel) -> Row:
+    angles = (0, 30, 60, 90)
+    return [(f"{a}°", _ellipse(k, 2.5, np.radians(a))) for a in angles]
+
+
+def _drifted(k: Kernel, width: float) -> Row:
+    dim = len(k.drift)
+    first, last = np.eye(dim)[0], np.eye(dim)[-1]
+    moves = {"b = 0": 0.0 * first, "1 width": first, "2 widths": 2.0 * first}
+    if dim > 1:
+        moves["oblique"] = -1.5 * first + 1.5 * last
+    else:
+        moves["−2 widths"] = -2.0 * first
+    return [(t, Kernel(k.coefficients, k.diffusion, width * m)) for t, m in moves.items()]
+
+
+def _differentiated(k: Kernel) -> Row:
+    dim = len(k.drift)
+    names = monomials(dim, 2)
+
+    def with_terms(*axes: tuple[int, ...]) -> Kernel:
+        c = np.array([1.0 if m in axes else 0.0 for m in names])
+        return Kernel(c, k.diffusion, k.drift)
+
+    row = [("∂₁", with_terms((0,)))]
+    if dim > 1:
+        row += [("∂₂", with_terms((1,))), ("∂₁∂₂", with_terms((0, 1)))]
+        return [*row, ("∂₁² + ∂₂²", with_terms((0, 0), (1, 1)))]
+    return [("none", k), *row, ("∂₁²", with_terms((0, 0)))]
+
+
+def kernel_image(
+    layer: _MeshFreeConv, out_channel: int = 0, in_channel: int = 0, points: int = 81
+) -> Figure:
+    """Figure of what each parameter does to a kernel: the layer's own first, then one a row.
+
+    Parameters
+    ----------
+    layer, out_channel, in_channel, points
+        As in `kernel_sheet`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Not attached to any window.
+
+    Examples
+    --------
+    >>> from gradconv.nn import MeshFreeConv2d, kernel_image
+    >>> figure = kernel_image(MeshFreeConv2d(1, 1, derivatives=1))
+    >>> len(figure.axes)
+    21
+    """
+    return draw_sheet(kernel_sheet(layer, out_channel, in_channel, points))
+
+
+def draw_sheet(sheet: KernelSheet) -> Figure:
+    """Draw the panels; each has a colour scale of its own, centred at zero."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    columns = max(len(row) for _, row in sheet.rows)
+    flat = sheet.rows[0][1][0][1].ndim == 1
+    height = 1.1 if flat else 1.62
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(1.55 * columns + 0.6, height * len(sheet.rows) + 0.5))
+        figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.03)
+        grid = figure.add_gridspec(len(sheet.rows), columns)
+        for i, (title, row) in enumerate(sheet.rows):
+            for j, (label, values) in enumerate(row):
+                axis = figure.add_subplot(grid[i, j])
+                _draw_panel(axis, values, sheet.reach)
+                axis.set_title(label, fontsize=8.5, pad=2.5)
+                if j == 0:
+                    axis.set_ylabel(title, fontsize=9.0)
+        figure.suptitle(
+            f"Mesh-free kernels; panels are {2 * sheet.reach:.2g} of the domain wide",
+            fontsize=9.5,
+        )
+    return figure
+
+
+def _draw_panel(axis: object, values: Array, reach: float) -> None:
+    from matplotlib.axes import Axes
+
+    assert isinstance(axis, Axes)
+    axis.set_xticks([])
+    axis.set_yticks([])
+    if values.ndim == 1:
+        axis.axhline(0.0, color="0.75", linewidth=0.6)
+        axis.plot(np.linspace(-reach, reach, len(values)), values, color="#0072B2", linewidth=1.2)
+        return
+    limit = float(np.abs(values).max()) or 1.0
+    axis.imshow(values, cmap="PuOr", vmin=-limit, vmax=limit, interpolation="nearest")
