@@ -17,6 +17,7 @@ from gradconv.nn import (
     MeshFreeConv2d,
     MeshFreeConv3d,
     UnresolvedKernelWarning,
+    symbols,
 )
 from tests.nn_dense import convolve
 
@@ -402,4 +403,46 @@ def test_gpu_gives_what_the_cpu_gives():
     errors = {
         k: float((v.cpu() - expected[k]).norm() / expected[k].norm()) for k, v in found.items()
     }
+    assert max(errors.values()) < 1e-4, errors
+
+
+@pytest.mark.parametrize(
+    ("n", "widths", "tolerance"),
+    [((128, 128), (0.0167, 0.0237), 1e-5), ((20, 24, 20), (0.05, 0.09), 1e-5)],
+    ids=str,
+)
+def test_symbols_that_follow_from_row_to_row_are_the_formulas(n, widths, tolerance, monkeypatch):
+    """Ratios from row to row, in single precision, against an exponential a mode."""
+    layer = LAYERS[len(n)](
+        3, 4, widths=widths, derivatives=1, path="torch", generator=seeded(), tolerance=tolerance
+    )
+    x = fields(1, 3, *n, dtype=torch.float32)
+    g = fields(1, 4, *n, seed=2, dtype=torch.float32)
+    followed = gradients(layer, x, g)
+    monkeypatch.setattr(symbols, "_STEEPEST", -1.0)
+    direct = gradients(layer, x, g)
+    errors = relative(followed, direct)
+    assert 0.0 < max(errors.values()) < 2e-6, errors  # above zero: both ways were taken
+    monkeypatch.setattr(symbols, "_STEEPEST", 60.0)
+    ratios = symbols.Symbols._ratios
+
+    def wrong(*args):
+        pair, constant = ratios(*args)
+        return pair, 1.001 * constant
+
+    monkeypatch.setattr(symbols.Symbols, "_ratios", wrong)
+    assert max(relative(gradients(layer, x, g), direct).values()) > 1e-4
+
+
+def test_kernels_too_steep_for_ratios_are_computed_one_by_one():
+    """Narrow and wide kernels of one layer: values vanish on a row and matter a few rows on."""
+    layer = MeshFreeConv2d(1, 2, widths=(0.02, 0.3), dtype=torch.float32, path="torch")
+    thin = np.array([[4.5e-2, 0.0], [0.0, 2.1e-4]])
+    turn = np.array([[1.0, -1.0], [1.0, 1.0]]) / math.sqrt(2.0)
+    layer.set_physical(diffusion=np.stack([turn @ thin @ turn.T, 2e-4 * np.eye(2)])[:, None, None])
+    x, g = fields(1, 1, 96, 96), fields(1, 2, 96, 96, seed=3)
+    dense = copy.deepcopy(layer).double()
+    errors = relative(
+        gradients(layer, x.float(), g.float()), gradients(Dense(dense), x.float().double(), g)
+    )
     assert max(errors.values()) < 1e-4, errors

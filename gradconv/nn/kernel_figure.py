@@ -10,7 +10,7 @@ import numpy as np
 
 from gradconv.errors import InputError
 from gradconv.nn.layer import _MeshFreeConv
-from gradconv.nn.mixing import monomials
+from gradconv.nn.pairs import monomials
 from gradconv.plots import STYLE
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from gradconv.errors import InputError, shortened, unknown_name
 from gradconv.nn import parameters
-from gradconv.nn.mixing import Parameters, monomials
 from gradconv.nn.opaque import traced
 from gradconv.nn.operator import PATHS, Settings, mesh_free, plan_for
+from gradconv.nn.pairs import Parameters, monomials
 from gradconv.nn.parameters import PhysicalParameters
 from gradconv.nn.plan import WALLS, Plan
 from gradconv.restriction import RESTRICTIONS

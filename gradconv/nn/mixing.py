@@ -6,147 +6,13 @@ backward pass makes it again; all that the forward pass leaves behind is the inp
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import combinations_with_replacement
-
-import numpy as np
 import torch
 from torch import Tensor
 
+from gradconv.nn.pairs import Pair, Parameters, degree_of, monomials, powers
 from gradconv.nn.plan import Plan
+from gradconv.nn.symbols import Symbols
 from gradconv.nn.transform import constant
-
-Pair = tuple[Tensor, Tensor]  # real and imaginary parts
-_BLOCK = 2**17  # entries of S at once: half a MiB in single precision
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """Kernels in physical units, as tensors.
-
-    Parameters
-    ----------
-    coefficients : Tensor, shape ``(out, in / groups, terms, P)``
-        Of 1, ik_a, (ik_a)(ik_b).
-    quadratic : Tensor, shape ``(out, in / groups, terms, d(d+1)/2)``
-        Upper triangle of A, row by row.
-    drift : Tensor, shape ``(out, in / groups, terms, d)``
-        b.
-    groups : int
-        Groups of channels.
-    """
-
-    coefficients: Tensor
-    quadratic: Tensor
-    drift: Tensor
-    groups: int
-
-    @property
-    def terms(self) -> int:
-        """Exponentials a channel pair."""
-        return int(self.drift.shape[2])
-
-    def lanes(self, values: Tensor, term: int) -> Tensor:
-        """One term's values, shape ``(columns, groups · in · out)``: the layout of S."""
-        out, in_ = values.shape[:2]
-        v = values[:, :, term].reshape(self.groups, out // self.groups, in_, -1)
-        return v.permute(3, 0, 2, 1).reshape(values.shape[-1], -1)
-
-    def unlanes(self, values: Tensor) -> Tensor:
-        """Inverse of `lanes`: ``(columns, lanes)`` to ``(out, in, columns)``."""
-        out, in_ = self.drift.shape[:2]
-        v = values.reshape(-1, self.groups, in_, out // self.groups)
-        return v.permute(1, 3, 2, 0).reshape(out, in_, -1)
-
-
-def monomials(dim: int, degree: int) -> list[tuple[int, ...]]:
-    """List the axes of each monomial up to a degree: (), (0,), (1,), (0, 0), (0, 1), (1, 1)."""
-    return [m for n in range(degree + 1) for m in combinations_with_replacement(range(dim), n)]
-
-
-def degree_of(columns: int, dim: int) -> int:
-    """Degree of a prefactor with so many coefficients."""
-    return next(n for n in range(3) if len(monomials(dim, n)) == columns)
-
-
-def _powers(plan: Plan) -> np.ndarray:
-    """Real monomials k^m up to degree 4 of the modes kept, shape ``(monomials, modes)``."""
-    k = plan.frequencies
-    names = monomials(plan.dim, 4)
-    return np.stack([np.prod(k[list(m)], axis=0) if m else np.ones(k.shape[1]) for m in names])
-
-
-def _squares(plan: Plan) -> np.ndarray:
-    """Factors of the entries of A in log E, and log w, shape ``(modes, d(d+1)/2 + 1)``."""
-    k = plan.frequencies
-    rows, columns = np.triu_indices(plan.dim)
-    factors = np.where(rows == columns, -1.0, -2.0)[:, None] * k[rows] * k[columns]
-    return np.concatenate([factors, np.log(plan.weights)[None]]).T
-
-
-def _products(plan: Plan) -> np.ndarray:
-    """k_a k_b, shape ``(modes, d(d+1)/2)``."""
-    k = plan.frequencies
-    rows, columns = np.triu_indices(plan.dim)
-    return (k[rows] * k[columns]).T
-
-
-def _frequencies(plan: Plan) -> np.ndarray:
-    return plan.frequencies.T
-
-
-def _blocks(plan: Plan, lanes: int) -> Iterator[slice]:
-    step = max(1, _BLOCK // max(lanes, 1))
-    for start in range(0, plan.modes, step):
-        yield slice(start, min(start + step, plan.modes))
-
-
-class Symbols:
-    """w S on blocks of modes; differentiable in the kernels."""
-
-    def __init__(self, p: Parameters, plan: Plan, like: Tensor) -> None:
-        self.squares = constant(plan, _squares, like)
-        self.k = constant(plan, _frequencies, like)
-        self.products = constant(plan, _products, like)
-        ones = torch.ones_like(p.lanes(p.drift, 0)[:1])
-        terms = range(p.terms)
-        # The weights ride along in the exponent.
-        self.quadratic = [torch.cat([p.lanes(p.quadratic, t), ones]) for t in terms]
-        self.drift = [p.lanes(p.drift, t) for t in terms]
-        self.coefficients = [p.lanes(p.coefficients, t) for t in terms]
-        self.matrix = (-1, p.drift.shape[1], p.drift.shape[0] // p.groups)
-
-    def exponentials(self, cut: slice) -> list[Pair]:
-        """w exp(−kᵀAk + ib·k) of each term, parts ``(modes, lanes)``."""
-        found = []
-        for quadratic, drift in zip(self.quadratic, self.drift, strict=True):
-            size = torch.exp(self.squares[cut] @ quadratic)
-            phase = self.k[cut] @ drift
-            found.append((size * torch.cos(phase), size * torch.sin(phase)))
-        return found
-
-    def matrices(self, exponentials: list[Pair], cut: slice) -> Pair:
-        """w S as one matrix a mode and group, parts ``(modes · groups, in, out)``."""
-        total: Pair | None = None
-        for (real, imaginary), c in zip(exponentials, self.coefficients, strict=True):
-            even, odd = self._prefactor(c, cut)
-            part = (even * real, even * imaginary)
-            if odd is not None:
-                part = (part[0] - odd * imaginary, part[1] + odd * real)
-            total = part if total is None else (total[0] + part[0], total[1] + part[1])
-        assert total is not None
-        return total[0].reshape(self.matrix), total[1].reshape(self.matrix)
-
-    def _prefactor(self, c: Tensor, cut: slice) -> tuple[Tensor, Tensor | None]:
-        """P(k), real and imaginary parts; None for zero."""
-        dim = self.k.shape[1]
-        even, odd = c[:1], None
-        if len(c) > 1:
-            odd = self.k[cut] @ c[1 : 1 + dim]
-        if len(c) > 1 + dim:
-            even = even - self.products[cut] @ c[1 + dim :]
-        return even, odd
 
 
 def to_modes(z: Tensor, groups: int, batch: int) -> Tensor:
@@ -180,11 +46,12 @@ def mix(x: Tensor, p: Parameters, plan: Plan) -> Tensor:
     Tensor, shape ``(modes · groups, 2B, out / groups)``
         Spectrum of the output, weighted for conjugates.
     """
-    symbols, done = Symbols(p, plan, x), []
-    for cut in _blocks(plan, _lanes(p)):
-        s = symbols.matrices(symbols.exponentials(cut), cut)
-        done.append(_product(x[_rows(cut, p)], s))
-    return torch.cat(done) if done else x.new_zeros(0, x.shape[1], p.drift.shape[0] // p.groups)
+    symbols = Symbols(p, plan, x)
+    done = [
+        (cut.start, _product(x[_rows(cut, p)], symbols.matrices(exponentials, cut)))
+        for cut, exponentials in symbols.blocks()
+    ]
+    return _in_order(done) if done else x.new_zeros(0, x.shape[1], len(p.drift) // p.groups)
 
 
 def mix_backward(
@@ -206,25 +73,27 @@ def mix_backward(
     tuple
         Shape of `x`, and the shapes of `p`; None where not wanted.
     """
-    symbols, powers = Symbols(p, plan, x), constant(plan, _powers, x)
+    symbols, monomial = Symbols(p, plan, x), constant(plan, powers, x)
     dim, degree = plan.dim, degree_of(p.coefficients.shape[3], plan.dim)
     spectrum, moments = [], [_Moments(dim, degree, x) for _ in range(p.terms)]
-    for cut in _blocks(plan, _lanes(p)):
-        rows, exponentials = _rows(cut, p), symbols.exponentials(cut)
+    for cut, exponentials in symbols.blocks():
+        rows = _rows(cut, p)
         if needs[0]:
-            spectrum.append(_adjoint(g[rows], symbols.matrices(exponentials, cut)))
+            part = _adjoint(g[rows], symbols.matrices(exponentials, cut))
+            spectrum.append((cut.start, part))
         if needs[1]:
             correlation = _correlation(x[rows], g[rows])
             for moment, e in zip(moments, exponentials, strict=True):
-                moment.add(e, correlation, powers[:, cut])
+                moment.add(e, correlation, monomial[:, cut])
     by_spectrum = None
     if needs[0]:
-        by_spectrum = torch.cat(spectrum) if spectrum else torch.zeros_like(x)
+        by_spectrum = _in_order(spectrum) if spectrum else torch.zeros_like(x)
     return by_spectrum, _by_kernels(moments, p, x) if needs[1] else None
 
 
-def _lanes(p: Parameters) -> int:
-    return int(p.drift.shape[0] * p.drift.shape[1])
+def _in_order(parts: list[tuple[int, Tensor]]) -> Tensor:
+    """Join blocks of modes."""
+    return torch.cat([part for _, part in sorted(parts, key=lambda entry: entry[0])])
 
 
 def _rows(cut: slice, p: Parameters) -> slice:

@@ -18,7 +18,8 @@ from torch import Tensor
 from gradconv.errors import InputError, unknown_name
 from gradconv.nn import compiled, mixing
 from gradconv.nn.band import choose_band
-from gradconv.nn.mixing import Parameters, from_modes, to_modes
+from gradconv.nn.mixing import from_modes, to_modes
+from gradconv.nn.pairs import Parameters
 from gradconv.nn.plan import Plan, make_plan
 from gradconv.nn.transform import analyse, analyse_output, synthesise, synthesise_input
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gradconv.errors import InputError
-from gradconv.nn.mixing import monomials
+from gradconv.nn.pairs import monomials
 
 # A = length² (GGᵀ + FLOOR I): positive definite whatever the weights.
 FLOOR = 1e-6

@@ -155,7 +155,14 @@ def make_plan(
         length = side * cells / n
         highest = min(cells // 2, int(band.reach(a) * length / (2.0 * np.pi)))
         axes.append(_axis(n, cells, side, padding, stride[a], restriction, highest))
-    return Plan(tuple(axes), _reach(tuple(axes), band))
+    reach = _reach(tuple(axes), band)
+    return _plan(tuple(axes), reach.shape, reach.tobytes())
+
+
+@lru_cache(maxsize=16)
+def _plan(axes: tuple[AxisPlan, ...], shape: tuple[int, ...], reach: bytes) -> Plan:
+    """One plan for all calls with the same modes: what is derived from it is made once."""
+    return Plan(axes, np.frombuffer(reach, dtype=np.int64).reshape(shape))
 
 
 def extended(n: int, padding: str, radius: float) -> int:

@@ -7,7 +7,6 @@ signs of the leading frequencies. Synthesis is the transpose of analysis with ot
 
 from __future__ import annotations
 
-from functools import lru_cache
 from itertools import product
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -19,7 +18,7 @@ from torch import Tensor
 from gradconv.nn.plan import AxisPlan, Plan
 
 _FOLD_FROM = 64  # shorter axes gain nothing from the half-period symmetry
-_CHUNK = 2**19  # points transformed at once: 2 MiB in single precision stay in cache
+_CHUNK = 2**18  # points transformed at once: 1 MiB in single precision stays in cache
 _converted: WeakKeyDictionary[AxisPlan | Plan, dict[tuple[object, ...], Tensor]] = (
     WeakKeyDictionary()
 )
@@ -83,7 +82,7 @@ class _Linear(torch.autograd.Function):
         if to_modes:
             z = x.new_empty(2, count, plan.modes)
             for c in chunks:
-                z[:, c] = _gather(_contract(x[c], plan, side), plan)
+                _gather(_contract(x[c], plan, side), plan, z[:, c])
             return z
         y = x.new_empty(count, *((a.n if side == "forward" else a.out) for a in plan.axes))
         for c in chunks:
@@ -153,126 +152,147 @@ def _folds(axis: AxisPlan, leading: bool) -> bool:
 
 
 def _contract(x: Tensor, plan: Plan, side: str) -> Tensor:
-    """Cosine and sine parts along every axis, shape ``(N, 2(J_1+1), 2(J_2+1), …)``."""
+    """Cosine and sine parts along every axis, ``(N, waves_1, …)`` in the order of `_waves`."""
     whole, even, odd = _MATRICES[side]
     for a, axis in enumerate(plan.axes):
-        length = x.shape[1 + a]
-        rows = x.reshape(*x.shape[: 1 + a], length, -1)
-        lead = rows.reshape(-1, length, rows.shape[-1])
+        shape, length = x.shape, x.shape[1 + a]
+        lead = x.reshape(int(np.prod(shape[: 1 + a])), length, -1)
         if _folds(axis, a == 0):
-            half = length // 2
-            first, second = lead[:, :half], lead[:, half:]
-            parts = [
-                constant(axis, even, x).T @ (first + second),
-                constant(axis, odd, x).T @ (first - second),
-            ]
-            done = _interleave(parts, axis)
+            first, second = lead[:, : length // 2], lead[:, length // 2 :]
+            x = torch.cat(
+                [
+                    constant(axis, even, x).T @ (first + second),
+                    constant(axis, odd, x).T @ (first - second),
+                ],
+                dim=1,
+            )
         elif lead.shape[-1] == 1:
-            done = (lead[..., 0] @ constant(axis, whole, x))[..., None]
+            x = lead[..., 0] @ constant(axis, whole, x)
         else:
-            done = constant(axis, whole, x).T @ lead
-        x = done.reshape(*x.shape[: 1 + a], 2 * (axis.highest + 1), *x.shape[2 + a :])
+            x = constant(axis, whole, x).T @ lead
+        x = x.reshape(*shape[: 1 + a], 2 * (axis.highest + 1), *shape[2 + a :])
     return x
-
-
-def _interleave(parts: list[Tensor], axis: AxisPlan) -> Tensor:
-    """Put even and odd modes, each (N, 2·count, rest), back in order."""
-    joined = torch.cat(parts, dim=1)
-    return joined.index_select(1, constant(axis, _mode_order, parts[0]))
-
-
-def _mode_order(axis: AxisPlan) -> np.ndarray:
-    """Where mode j's cosine and sine stand among even, then odd modes."""
-    j = np.arange(axis.highest + 1)
-    evens, odds = (axis.highest + 2) // 2, (axis.highest + 1) // 2
-    cosine = np.where(j % 2 == 0, j // 2, 2 * evens + j // 2)
-    return np.concatenate([cosine, cosine + np.where(j % 2 == 0, evens, odds)])
-
-
-def _parity_order(axis: AxisPlan) -> np.ndarray:
-    """Inverse of `_mode_order`."""
-    return np.argsort(_mode_order(axis))
 
 
 def _expand(x: Tensor, plan: Plan, side: str, y: Tensor) -> None:
     """Transpose of `_contract`, into `y`."""
     whole, even, odd = _MATRICES[side]
     for a in range(plan.dim - 1, -1, -1):
-        axis = plan.axes[a]
-        lead = x.reshape(int(np.prod(x.shape[: 1 + a])), x.shape[1 + a], -1)
+        axis, shape = plan.axes[a], x.shape
+        lead = x.reshape(int(np.prod(shape[: 1 + a])), shape[1 + a], -1)
         if _folds(axis, a == 0):
-            ordered = lead.index_select(1, constant(axis, _parity_order, x))
-            evens = constant(axis, even, x)
-            split, half = evens.shape[1], axis.n // 2
-            u = evens @ ordered[:, :split]
-            v = constant(axis, odd, x) @ ordered[:, split:]
-            rows = y.view(*lead.shape[:1], axis.n, -1)
+            evens, half = constant(axis, even, x), axis.n // 2
+            split = evens.shape[1]
+            u, v = evens @ lead[:, :split], constant(axis, odd, x) @ lead[:, split:]
+            rows = y.view(lead.shape[0], axis.n, -1)
             torch.add(u, v, out=rows[:, :half])
             torch.sub(u, v, out=rows[:, half:])
             return
         if lead.shape[-1] == 1:
-            done = (lead[..., 0] @ constant(axis, whole, x).T)[..., None]
+            x = lead[..., 0] @ constant(axis, whole, x).T
         else:
-            done = constant(axis, whole, x) @ lead
-        x = done.reshape(*x.shape[: 1 + a], done.shape[1], *x.shape[2 + a :])
+            x = constant(axis, whole, x) @ lead
+        x = x.reshape(*shape[: 1 + a], -1, *shape[2 + a :])
     y.copy_(x)
 
 
-@lru_cache(maxsize=3)
-def sign_table(dim: int) -> np.ndarray:
-    """Real and imaginary parts of Π(c_a − iσ_a s_a) in products of cosines and sines.
+def _waves(axis: AxisPlan, leading: bool) -> np.ndarray:
+    """Places of mode j's cosine and sine along a contracted axis, shape ``(2, J + 1)``.
 
-    Shape ``(signs, 2, 2^d)``: for each choice of the signs of the leading axes (the last is +),
-    part, and block (cosine 0 or sine 1 along each axis, the first slowest).
+    Cosines, then sines; with a folded axis those of even modes, then those of odd ones.
     """
-    table = np.zeros((2 ** (dim - 1), 2, 2**dim))
-    for s, signs in enumerate(product((1, -1), repeat=dim - 1)):
-        for b, sines in enumerate(product((0, 1), repeat=dim)):
-            value = np.prod([(-1j * sign) ** t for sign, t in zip((*signs, 1), sines, strict=True)])
-            table[s, 0, b], table[s, 1, b] = value.real, value.imag
+    j = np.arange(axis.highest + 1)
+    if not _folds(axis, leading):
+        return np.stack([j, j + len(j)])
+    evens, odds = (axis.highest + 2) // 2, (axis.highest + 1) // 2
+    cosine = np.where(j % 2 == 0, j // 2, 2 * evens + j // 2)
+    return np.stack([cosine, cosine + np.where(j % 2 == 0, evens, odds)])
+
+
+def _sines(dim: int) -> np.ndarray:
+    """Which axes are sines in each of the 2^d blocks, shape ``(2^d, d)``."""
+    return np.array(list(product((0, 1), repeat=dim)))
+
+
+def _parts(dim: int) -> list[int]:
+    """Part that each block belongs to: 0 for real, 1 for imaginary."""
+    return [int(s) % 2 for s in _sines(dim).sum(axis=1)]
+
+
+def _sources(plan: Plan) -> np.ndarray:
+    """Flat place of each block of each mode kept, shape ``(2^d · modes,)``."""
+    flat = np.zeros((2**plan.dim, plan.modes), dtype=np.int64)
+    for a, axis in enumerate(plan.axes):
+        places = _waves(axis, a == 0)
+        chosen = places[_sines(plan.dim)[:, a][:, None], np.abs(plan.kept[a])[None]]
+        flat = flat * (2 * (axis.highest + 1)) + chosen
+    return flat.reshape(-1)
+
+
+def _factors(plan: Plan) -> np.ndarray:
+    """Sign of each block in Π(cos_a − iσ_a sin_a), less the power of i, ``(2^d, modes)``.
+
+    (−i)^s of s sines is 1, −i, −1, i: real for even s, imaginary for odd.
+    """
+    sines = _sines(plan.dim)
+    sign = np.where(np.isin(sines.sum(axis=1), (1, 2)), -1.0, 1.0)[:, None]
+    for a, j in enumerate(plan.kept):
+        sign = sign * np.where((sines[:, a][:, None] == 1) & (j < 0), -1.0, 1.0)
+    return sign
+
+
+def _targets(plan: Plan) -> np.ndarray:
+    """Which part of which mode goes into each contracted entry, ``(2^(d−1), entries)``.
+
+    A row belongs to one choice of signs of the leading frequencies. Places count the modes of the
+    real parts with a zero after them, then those of the imaginary parts.
+    """
+    entries = int(np.prod([2 * (a.highest + 1) for a in plan.axes]))
+    table = np.full((2 ** (plan.dim - 1), entries), plan.modes, dtype=np.int64)
+    for block, part in zip(_sources(plan).reshape(2**plan.dim, -1), _parts(plan.dim), strict=True):
+        table[_signs(plan), block] = part * (plan.modes + 1) + np.arange(plan.modes)
     return table
 
 
-def _blocks(x: Tensor, plan: Plan) -> Tensor:
-    """``(N, 2(J_1+1), …)`` to ``(N, 2^d, (J_1+1)…)``."""
-    sizes = [a.highest + 1 for a in plan.axes]
-    split = x.reshape(x.shape[0], *(v for k in sizes for v in (2, k)))
-    d = plan.dim
-    order = [0, *range(1, 2 * d, 2), *range(2, 2 * d + 1, 2)]
-    return split.permute(order).reshape(x.shape[0], 2**d, -1)
+def _target_factors(plan: Plan) -> np.ndarray:
+    """Sign with which it goes there, ``(2^(d−1), entries)``."""
+    entries = int(np.prod([2 * (a.highest + 1) for a in plan.axes]))
+    table = np.zeros((2 ** (plan.dim - 1), entries))
+    blocks = _sources(plan).reshape(2**plan.dim, -1)
+    for block, factor in zip(blocks, _factors(plan), strict=True):
+        table[_signs(plan), block] = factor
+    return table
 
 
-def _unblocks(blocks: Tensor, plan: Plan) -> Tensor:
-    sizes = [a.highest + 1 for a in plan.axes]
-    d = plan.dim
-    split = blocks.reshape(blocks.shape[0], *(2,) * d, *sizes)
-    order = [0, *(v for a in range(d) for v in (1 + a, 1 + d + a))]
-    return split.permute(order).reshape(blocks.shape[0], *(2 * k for k in sizes))
-
-
-def _places(plan: Plan) -> np.ndarray:
-    """Flat place of each mode kept in ``(signs, |j_1|, …, j_d)``."""
-    flat = np.zeros_like(plan.kept[-1])
+def _signs(plan: Plan) -> np.ndarray:
+    """Number of the choice of signs of each mode kept."""
+    number = np.zeros(plan.modes, dtype=np.int64)
     for j in plan.kept[:-1]:
-        flat = 2 * flat + (j < 0)
-    for axis, j in zip(plan.axes, plan.kept, strict=True):
-        flat = flat * (axis.highest + 1) + np.abs(j)
-    return flat
+        number = 2 * number + (j < 0)
+    return number
 
 
-def _gather(x: Tensor, plan: Plan) -> Tensor:
-    blocks = _blocks(x, plan)
-    table = torch.as_tensor(sign_table(plan.dim), dtype=x.dtype, device=x.device)
-    parts = torch.einsum("srb,nbk->rnsk", table, blocks)
-    flat = parts.reshape(2, x.shape[0], -1)
-    return flat.index_select(2, constant(plan, _places, x))
+def _gather(x: Tensor, plan: Plan, z: Tensor) -> None:
+    """Real and imaginary parts of the modes kept, into `z`, shape ``(2, N, modes)``."""
+    blocks = x.reshape(x.shape[0], -1).index_select(1, constant(plan, _sources, x))
+    blocks = blocks.view(x.shape[0], 2**plan.dim, -1)
+    factors = constant(plan, _factors, x)
+    begun = [False, False]
+    for b, part in enumerate(_parts(plan.dim)):
+        if begun[part]:
+            z[part].addcmul_(blocks[:, b], factors[b])
+        else:
+            torch.mul(blocks[:, b], factors[b], out=z[part])
+        begun[part] = True
 
 
 def _scatter(z: Tensor, plan: Plan) -> Tensor:
-    signs = 2 ** (plan.dim - 1)
-    size = int(np.prod([a.highest + 1 for a in plan.axes]))
-    flat = z.new_zeros(2, z.shape[1], signs * size)
-    flat = flat.index_copy(2, constant(plan, _places, z), z)
-    table = torch.as_tensor(sign_table(plan.dim), dtype=z.dtype, device=z.device)
-    blocks = torch.einsum("srb,rnsk->nbk", table, flat.reshape(2, z.shape[1], signs, size))
-    return _unblocks(blocks, plan)
+    """Transpose of `_gather`, shape ``(N, waves_1, waves_2, …)``."""
+    padded = z.new_zeros(z.shape[1], 2, plan.modes + 1)
+    padded[:, :, :-1] = z.transpose(0, 1)
+    flat = padded.view(z.shape[1], -1)
+    targets, factors = constant(plan, _targets, z), constant(plan, _target_factors, z)
+    total = flat.index_select(1, targets[0]).mul_(factors[0])
+    for target, factor in zip(targets[1:], factors[1:], strict=True):
+        total.addcmul_(flat.index_select(1, target), factor)
+    return total.view(z.shape[1], *(2 * (a.highest + 1) for a in plan.axes))
