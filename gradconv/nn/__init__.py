@@ -9,6 +9,7 @@ torch.Size([1, 8, 32, 24])
 
 from __future__ import annotations
 
+from gradconv.nn.cost import LayerCost, layer_cost
 from gradconv.nn.kernel_figure import kernel_image
 from gradconv.nn.layer import (
     MeshFreeConv1d,
@@ -19,10 +20,12 @@ from gradconv.nn.layer import (
 from gradconv.nn.parameters import PhysicalParameters
 
 __all__ = [
+    "LayerCost",
     "MeshFreeConv1d",
     "MeshFreeConv2d",
     "MeshFreeConv3d",
     "PhysicalParameters",
     "UnresolvedKernelWarning",
     "kernel_image",
+    "layer_cost",
 ]

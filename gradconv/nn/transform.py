@@ -146,7 +146,8 @@ _MATRICES = {
 }
 
 
-def _folds(axis: AxisPlan, leading: bool) -> bool:
+def folds(axis: AxisPlan, leading: bool) -> bool:
+    """Whether the half-period symmetry of an axis is used."""
     # Worth two passes over the data only along the first axis, where these are whole.
     return leading and axis.folded and axis.n >= _FOLD_FROM and axis.highest > 0
 
@@ -157,7 +158,7 @@ def _contract(x: Tensor, plan: Plan, side: str) -> Tensor:
     for a, axis in enumerate(plan.axes):
         shape, length = x.shape, x.shape[1 + a]
         lead = x.reshape(int(np.prod(shape[: 1 + a])), length, -1)
-        if _folds(axis, a == 0):
+        if folds(axis, a == 0):
             first, second = lead[:, : length // 2], lead[:, length // 2 :]
             x = torch.cat(
                 [
@@ -180,7 +181,7 @@ def _expand(x: Tensor, plan: Plan, side: str, y: Tensor) -> None:
     for a in range(plan.dim - 1, -1, -1):
         axis, shape = plan.axes[a], x.shape
         lead = x.reshape(int(np.prod(shape[: 1 + a])), shape[1 + a], -1)
-        if _folds(axis, a == 0):
+        if folds(axis, a == 0):
             evens, half = constant(axis, even, x), axis.n // 2
             split = evens.shape[1]
             u, v = evens @ lead[:, :split], constant(axis, odd, x) @ lead[:, split:]
@@ -202,7 +203,7 @@ def _waves(axis: AxisPlan, leading: bool) -> np.ndarray:
     Cosines, then sines; with a folded axis those of even modes, then those of odd ones.
     """
     j = np.arange(axis.highest + 1)
-    if not _folds(axis, leading):
+    if not folds(axis, leading):
         return np.stack([j, j + len(j)])
     evens, odds = (axis.highest + 2) // 2, (axis.highest + 1) // 2
     cosine = np.where(j % 2 == 0, j // 2, 2 * evens + j // 2)
