@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +12,7 @@ from gradconv.errors import InputError, unknown_name
 from gradconv.fields import NOISES, SIGNALS, TARGETS, SamplePath
 from gradconv.kernels import KERNELS, Kernel, KernelFamily, KernelOptions
 from gradconv.mesh import Mesh, MeshHierarchy
-from gradconv.registry import Registry
+from gradconv.registry import Choice, Registry
 from gradconv.restriction import BOUNDARIES, RESTRICTIONS, ROUTES
 
 SETTINGS = ("refinement", "coarsening")
@@ -29,9 +29,17 @@ CHOICES = (
     "route",
     "channels",
 )
+# The choices that are words of a registry.
+REGISTERED: dict[str, Registry[Any]] = {
+    "signal": SIGNALS,
+    "target": TARGETS,
+    "noise": NOISES,
+    "restriction": RESTRICTIONS,
+    "kernel": KERNELS,
+}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Problem:
     """A single linear layer K_h(θ), its data and its loss ½ h^d Σ |K_h(θ) x_h − y_h|².
 
@@ -83,20 +91,14 @@ class Problem:
     channels: int = 1
     route: str = "chain"
     options: KernelOptions = field(default_factory=KernelOptions)
-    _labels: dict[str, str] = field(init=False, repr=False, compare=False)
+    _labels: dict[str, str] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        registries: dict[str, Registry[Any]] = {
-            "signal": SIGNALS,
-            "target": TARGETS,
-            "noise": NOISES,
-            "restriction": RESTRICTIONS,
-        }
-        if not isinstance(self.kernel, Kernel):
-            registries["kernel"] = KERNELS
         labels = {}
-        for name, registry in registries.items():
+        for name, registry in REGISTERED.items():
             given = getattr(self, name)
+            if name == "kernel" and isinstance(given, Kernel):
+                continue
             chosen = registry.parse(given)
             labels[name] = given.strip() if isinstance(given, str) else chosen.spec
             object.__setattr__(self, name, chosen)
@@ -189,6 +191,23 @@ class Problem:
         return bool(
             self.noise.name == "none" and not self.signal.random and self.signal.members == 1
         )
+
+    def __repr__(self) -> str:
+        """Call that makes the problem again, in the words of the command line."""
+        shown = []
+        for f in fields(self):
+            value = getattr(self, f.name)
+            # A value of one's own, such as a multiplier, has a label but no text to parse.
+            written = isinstance(value, Choice) and value.name in REGISTERED[f.name].names
+            word = self._labels[f.name] if written else value
+            if f.name == "kernel":
+                shown.append(repr(word))
+            elif f.name == "options":
+                given = [f"{name}={getattr(value, name)!r}" for name in value.given()]
+                shown += [f"options=KernelOptions({', '.join(given)})"] if given else []
+            elif f.init and word != f.default:
+                shown.append(f"{f.name}={word!r}")
+        return f"Problem({', '.join(shown)})"
 
     def describe(self) -> dict[str, str | int]:
         """Return the choices, as they were given, under the keys of the data contract."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, settings
 
+pytest_plugins = ["pytester"]  # runs the tests of a user's project inside a test
+
 settings.register_profile(
     "gradconv",
     deadline=None,
