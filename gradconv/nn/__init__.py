@@ -10,6 +10,8 @@ torch.Size([1, 8, 32, 24])
 from __future__ import annotations
 
 from gradconv.nn.cost import LayerCost, layer_cost
+from gradconv.nn.feature_maps import draw_feature_maps, feature_maps
+from gradconv.nn.fitting import StencilFit, SwapReport, SwapRow, fit_stencil, to_mesh_free
 from gradconv.nn.kernel_figure import kernel_image
 from gradconv.nn.layer import (
     MeshFreeConv1d,
@@ -17,15 +19,45 @@ from gradconv.nn.layer import (
     MeshFreeConv3d,
     UnresolvedKernelWarning,
 )
+from gradconv.nn.networks import (
+    ESPCN,
+    ConvFactory,
+    MeshFreeFactory,
+    PixelShuffle,
+    ResNet,
+    StagedResNet,
+    StandardFactory,
+    TimeEmbedding,
+    UNet,
+)
 from gradconv.nn.parameters import PhysicalParameters
+from gradconv.nn.resample import Prolong, Restrict
 
 __all__ = [
+    "ESPCN",
+    "ConvFactory",
     "LayerCost",
     "MeshFreeConv1d",
     "MeshFreeConv2d",
     "MeshFreeConv3d",
+    "MeshFreeFactory",
     "PhysicalParameters",
+    "PixelShuffle",
+    "Prolong",
+    "ResNet",
+    "Restrict",
+    "StagedResNet",
+    "StandardFactory",
+    "StencilFit",
+    "SwapReport",
+    "SwapRow",
+    "TimeEmbedding",
+    "UNet",
     "UnresolvedKernelWarning",
+    "draw_feature_maps",
+    "feature_maps",
+    "fit_stencil",
     "kernel_image",
     "layer_cost",
+    "to_mesh_free",
 ]
