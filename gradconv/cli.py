@@ -13,6 +13,7 @@ import click
 
 from gradconv import __version__
 from gradconv.atlas.command import atlas_command
+from gradconv.audit.command import audit_command
 from gradconv.claims.command import claims_command
 
 if TYPE_CHECKING:
@@ -184,6 +185,7 @@ def demo(output: Path | None) -> None:
 
 app.add_command(claims_command)
 app.add_command(atlas_command)
+app.add_command(audit_command)
 
 
 def _settings(path: Path | None, flags: dict[str, str]) -> SweepConfig:

@@ -1,0 +1,38 @@
+"""Audits of any torch module: does its gradient survive mesh refinement, and where does it break.
+
+>>> import torch
+>>> from gradconv.audit import audit
+>>> conv = torch.nn.Conv1d(1, 1, 3, padding=1, padding_mode="circular", bias=False)
+>>> with torch.no_grad():
+...     _ = conv.weight.copy_(torch.tensor([[[0.2, 0.5, 0.1]]]))
+>>> found = audit(conv, noise="pixel:20", hierarchy=(32, 64, 128, 256, 512))
+>>> found.verdict, found.findings[0].cause
+('diverges', 'kernel tied to the grid')
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gradconv.audit.auditing import audit
+    from gradconv.audit.findings import Finding
+    from gradconv.audit.result import Audit
+
+# Names load on first use: the command line must not wait for torch.
+_HOMES = {"Audit": "result", "Finding": "findings", "audit": "auditing"}
+
+__all__ = ["Audit", "Finding", "audit"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,166 @@
+"""From the arguments of an audit to its meshes and data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from gradconv.audit.data import CallableData, Data, ProblemData, TensorData
+from gradconv.audit.making import initialise
+from gradconv.audit.subject import Subject
+from gradconv.errors import InputError, shortened
+from gradconv.mesh import MeshHierarchy
+from gradconv.problem import Problem
+from gradconv.restriction import RESTRICTIONS, ROUTES
+from gradconv.statistics import check_levels
+
+SIZES = {1: (16, 32, 64, 128, 256), 2: (8, 16, 32, 64, 128), 3: (4, 8, 16, 32)}
+CHOICES = {
+    "signal": "sobolev:3",
+    "target": "identity",
+    "noise": "pixel:0.5",
+    "setting": "coarsening",
+    "restriction": "average",
+    "route": "chain",
+}
+
+
+def dimension(module: Any, data: Any, hierarchy: Any, dim: int | None) -> int:
+    """Dimension that the arguments agree on; else the module's, else 2."""
+    known = {
+        "dim": dim,
+        "hierarchy": hierarchy.dim if isinstance(hierarchy, MeshHierarchy) else None,
+        "data": data.dim if isinstance(data, Problem) else None,
+    }
+    if isinstance(data, (tuple, list)) and data and isinstance(data[0], torch.Tensor):
+        known["data"] = data[0].ndim - 2
+    given = {name: value for name, value in known.items() if value is not None}
+    for name, value in given.items():
+        if isinstance(value, bool) or value not in (1, 2, 3):
+            raise InputError(f"`{name}` must have 1, 2 or 3 dimensions; got {shortened(value)}")
+    if len(set(given.values())) > 1:
+        raise InputError(
+            f"`{' and `'.join(f'{n}`' for n in given)} must agree in dimension; "
+            f"got {', '.join(str(v) for v in given.values())}"
+        )
+    if given:
+        return int(next(iter(given.values())))
+    return _first(module, "dim") or 2
+
+
+def _first(module: Any, what: str) -> int | None:
+    """Dimension or input channels of the first layer that tells."""
+    if not isinstance(module, nn.Module):
+        return None
+    for layer in module.modules():
+        channels = getattr(layer, "in_channels", None)
+        if not isinstance(channels, int) or channels < 1:
+            continue
+        if what == "channels":
+            return channels
+        kernel = getattr(layer, "kernel_size", None)
+        spans = len(kernel) if isinstance(kernel, tuple) else getattr(layer, "dim", None)
+        if spans in (1, 2, 3):
+            return int(spans)
+    return None
+
+
+def make_hierarchy(given: Any, dim: int, data: Any) -> MeshHierarchy:
+    """The levels: as given, by halving the samples, or by default."""
+    if isinstance(given, MeshHierarchy):
+        found = given
+    elif given is None and isinstance(data, (tuple, list)):
+        found = MeshHierarchy(dim, _halved(data))
+    elif given is None:
+        found = MeshHierarchy(dim, SIZES[dim])
+    else:
+        sizes = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else None
+        whole = sizes is not None and all(isinstance(n, (int, np.integer)) for n in sizes)
+        if not whole:
+            raise InputError(
+                f"`hierarchy` must be a MeshHierarchy or the cells an axis of each level; "
+                f"got {shortened(given)}"
+            )
+        assert sizes is not None
+        found = MeshHierarchy(dim, tuple(int(n) for n in sizes))
+    check_levels(len(found))
+    return found
+
+
+def _halved(data: Any) -> tuple[int, ...]:
+    """Halve the cells of given samples, down to 8 or to an odd number."""
+    sizes = [int(data[0].shape[-1])] if data and getattr(data[0], "ndim", 0) > 2 else [2]
+    while sizes[0] % 2 == 0 and sizes[0] > 8:
+        sizes.insert(0, sizes[0] // 2)
+    if len(sizes) < 4:
+        raise InputError(
+            f"`data` inputs must have cells an axis that can be halved three times; got {sizes[-1]}"
+        )
+    return tuple(sizes)
+
+
+def make_data(
+    data: Any,
+    choices: dict[str, Any],
+    channels: int | None,
+    subject: Subject,
+    meshes: MeshHierarchy,
+    seed: int,
+) -> Data:
+    """Data from what was given, or built in from the choices.
+
+    Raises
+    ------
+    InputError
+        If choices and data contradict each other, or either breaks a rule.
+    """
+    given = [name for name, value in choices.items() if value is not None]
+    chosen: dict[str, Any] = {
+        name: CHOICES[name] if v is None else v for name, v in choices.items()
+    }
+    if data is None:
+        count = channels if channels is not None else _first(subject.reference, "channels") or 1
+        problem = Problem("stencil", dim=meshes.dim, channels=count, **chosen)
+        return ProblemData(problem, meshes, seed, _outputs(subject, problem, meshes))
+    mapped = ("restriction", "route") if isinstance(data, (tuple, list)) else ()
+    wrong = [name for name in given if name not in mapped]
+    wrong += ["channels"] if channels is not None else []
+    if wrong:
+        raise InputError(f"`{wrong[0]}` belongs to the built-in data; got it together with `data`")
+    if isinstance(data, Problem):
+        return ProblemData(data, meshes, seed, _outputs(subject, data, meshes))
+    if isinstance(data, (tuple, list)):
+        if len(data) != 2 or not all(isinstance(t, torch.Tensor) for t in data):
+            raise InputError(
+                f"`data` must be (inputs, targets), two tensors; got {shortened(data)}"
+            )
+        if chosen["route"] not in ROUTES:
+            raise InputError(f"`route` must be chain or direct; got {shortened(chosen['route'])}")
+        mapping = RESTRICTIONS.parse(chosen["restriction"])
+        return TensorData(data[0], data[1], mapping, chosen["route"], meshes)
+    if callable(data):
+        return CallableData(data, meshes)
+    raise InputError(
+        f"`data` must be None, a Problem, (inputs, targets) or a callable; got {shortened(data)}"
+    )
+
+
+def _outputs(subject: Subject, problem: Problem, meshes: MeshHierarchy) -> int | None:
+    """Channels of the module's output on the coarsest mesh, if it is a field of that mesh."""
+    x = torch.zeros(1, problem.channels, *meshes.meshes[0].shape, dtype=torch.float64)
+    initialise(subject, x)
+    with torch.no_grad():
+        made = subject.predict(0, x, 0)
+    field = isinstance(made, torch.Tensor) and made.ndim == meshes.dim + 2
+    count = int(made.shape[1]) if field else problem.channels
+    if count == problem.channels:
+        return None
+    subject.note(
+        f"the output has {count} channels, the input {problem.channels}: the target repeats "
+        "the signal's channels in turn"
+    )
+    return count

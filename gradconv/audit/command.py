@@ -1,0 +1,158 @@
+"""``gradconv audit``: the command line of audits."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+CHOICES = ("signal", "target", "noise", "setting", "restriction", "route")
+
+
+def _folder(context: click.Context, option: click.Parameter, text: str | None) -> Path | None:
+    from gradconv.errors import InputError
+
+    if text is None:
+        return None
+    if not text.strip():
+        raise InputError(f"`{option.name}` must name a folder; got {text!r}")
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"`{option.name}` must be a folder; got the file {path}")
+    return path
+
+
+def _choices(command: Callable[..., None]) -> Callable[..., None]:
+    for name in reversed(CHOICES):
+        text = f"{name.capitalize()} of the built-in data, as in `gradconv sweep`."
+        command = click.option(f"--{name}", metavar="TEXT", help=text)(command)
+    return command
+
+
+@click.command("audit")
+@click.argument("target_module", metavar="MODULE:NAME")
+@_choices
+@click.option("--dim", type=click.IntRange(1, 3), help="Dimension. Default: the module's, else 2.")
+@click.option("--levels", metavar="A:B", help="Meshes of 2^A to 2^B cells an axis.")
+@click.option("--channels", type=click.IntRange(min=1), help="Channels. Default: the module's.")
+@click.option("--loss", default="mse", metavar="TEXT", help="mse, or MODULE:NAME of a callable.")
+@click.option("--mode", type=click.Choice(["train", "eval"]), help="Default: as it is.")
+@click.option("--replicates", type=click.IntRange(min=2), help="Sample paths. Default: 16.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed. Default: 0.")
+@click.option("--device", default="cpu", metavar="TEXT", help="cpu or a torch device.")
+@click.option("--dtype", default="float64", metavar="TEXT", help="float64 or float32.")
+@click.option("--memory", type=float, default=4.0, help="Bound on memory in GiB. Default: 4.")
+@click.option("--confidence", type=float, default=0.95, help="Level of the intervals.")
+@click.option("--parameters", is_flag=True, help="Show every parameter, not only the layers.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--fail-on-divergence", is_flag=True, help="Exit with 1 if the gradient diverges.")
+@click.option(
+    "-o",
+    "--output",
+    callback=_folder,
+    metavar="DIR",
+    help="Folder for audit.json, audit.nc, table.md and figure.png/pdf/svg.",
+)
+def audit_command(
+    target_module: str,
+    dim: int | None,
+    levels: str | None,
+    loss: str,
+    parameters: bool,
+    as_json: bool,
+    fail_on_divergence: bool,
+    output: Path | None,
+    **options: Any,
+) -> None:
+    r"""Audit a torch module: where its gradient converges under refinement, and where not.
+
+    MODULE:NAME is a torch module, or a function or class that makes one (with literal arguments, if
+    it needs some), of an installed package or of the current folder. One that takes `n` makes a
+    module for each mesh.
+
+    \b
+    gradconv audit "gradconv.nn.networks:ResNet(1, 1, conv='standard')" --noise pixel:1 -o results
+    """
+    from gradconv.audit import audit
+    from gradconv.audit.loading import load
+
+    hierarchy = None if levels is None else _levels(levels)
+    if hierarchy is None and dim is not None:
+        from gradconv.audit.choices import SIZES
+
+        hierarchy = SIZES[dim]
+    given = load("module", target_module)
+    criterion = loss if loss == "mse" else load("loss", loss)
+    with _progress() as progress:
+        result = audit(
+            given, loss=criterion, hierarchy=hierarchy, dim=dim, progress=progress, **options
+        )
+    document = result.to_dict()
+    if output is not None:
+        result.save(output)
+    if as_json:
+        click.echo(json.dumps(document, allow_nan=False))
+    else:
+        _show(document, parameters, output)
+    if fail_on_divergence and result.verdict == "diverges":
+        sys.exit(1)
+
+
+def _levels(text: str) -> tuple[int, ...]:
+    from gradconv.config import SweepConfig
+
+    first, last = SweepConfig(levels=text).level_range
+    return tuple(2**e for e in range(first, last + 1))
+
+
+def _show(document: dict[str, Any], parameters: bool, output: Path | None) -> None:
+    from rich.console import Console
+
+    from gradconv.audit import present
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 160
+    setup = document["provenance"]["configuration"]
+    shown = [f"{k} {v}" for k, v in setup.items() if not isinstance(v, (list, dict))]
+    console.print(", ".join(shown), style="dim", markup=False)
+    kinds = ("whole", "layer", *(("parameter",) if parameters else ()))
+    console.print(present.table(document, kinds))
+    for line in (*present.undecided_lines(document), present.aliasing_line(document)):
+        if line:
+            console.print(line, style="dim", markup=False)
+    styles = {"breaks": "bold red", "suspect": "yellow", "limits": "yellow"}
+    for finding, text in zip(document["findings"], present.finding_lines(document), strict=True):
+        console.print(text, style=styles.get(finding["severity"], "dim"), markup=False)
+    for note in document["notes"]:
+        console.print(f"note: {note}", style="dim", markup=False)
+    if output is not None:
+        console.print(
+            f"Written to {output}: audit.json, audit.nc, table.md, figure.png/pdf/svg",
+            markup=False,
+        )
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None] | None]:
+    """A bar with the remaining time on standard error, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("audit"),
+        BarColumn(),
+        TextColumn("{task.percentage:3.0f}%"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

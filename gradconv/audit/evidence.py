@@ -1,0 +1,217 @@
+"""What the causes are judged by: probes of every layer and gaps of a few paths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from gradconv.audit.data import Data
+from gradconv.audit.experiments import PATHS, Acting, Gaps, gaps
+from gradconv.audit.measure import Step
+from gradconv.audit.probes import Response, input_power, response, shift_error
+from gradconv.audit.subject import ROOT, Subject
+from gradconv.audit.trace import Call, trace
+
+if TYPE_CHECKING:
+    from gradconv.audit.result import Audit
+
+BROKEN = ("diverges", "stalls")
+HALVED = 0.5  # what counts as an effect: half of the finest gap,
+SMALLER, RISEN = 0.8, 0.25  # or a smaller gap of a higher order
+GONE = 0.02
+EXPERIMENT_KEY = 2**19
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What an intervention does to the rms gap of some parameters.
+
+    Parameters
+    ----------
+    share : float
+        Finest gap that is left, as a fraction.
+    before, after : float
+        Order over the finest pairs, without and with the intervention.
+    """
+
+    share: float
+    before: float
+    after: float
+
+    @property
+    def helps(self) -> bool:
+        """Whether the gap falls by half, or falls and has a higher order."""
+        rises = self.after - self.before > RISEN
+        return self.share < HALVED or (self.share < SMALLER and rises)
+
+    @property
+    def cures(self) -> bool:
+        """Whether a gap that did not fall with h now does, or all but disappears."""
+        return self.before <= RISEN and (self.after > RISEN or self.share < GONE)
+
+    def sentence(self, words: str, of: str) -> str:
+        """Say what was done and what it did."""
+        orders = f"order from {self.before:+.2f} to {self.after:+.2f}".replace("+inf", "any power")
+        return f"{words} {of} finest rms gap is {self.share:.2g} times as large, {orders}"
+
+
+@dataclass
+class Evidence:
+    """Everything that was measured about a module's layers.
+
+    Parameters
+    ----------
+    subject, data, result, stochastic, step
+        As in `gradconv.audit.findings.find`.
+    layers : dict of str to list of str
+        Parameters that take a gradient, by the layer that owns them.
+    base : Gaps
+        Gaps of the first paths, as the module is.
+    paths : int
+        How many paths experiments take.
+    sizes : dict
+        By layer, (cells of input, cells of output) along each axis, one entry a level.
+    powers : dict
+        By layer, power of the input's fluctuation in space, one value a level.
+    responses : dict
+        By layer, responses on the two finest levels.
+    shifts : dict
+        By layer, error of commuting with a shift.
+    noisy : dict
+        By layer, relative change of the output from one random state to another.
+    """
+
+    subject: Subject
+    data: Data
+    result: Audit
+    stochastic: bool
+    step: Step
+    layers: dict[str, list[str]]
+    base: Gaps
+    paths: int
+    sizes: dict[str, list[tuple[tuple[int, ...], tuple[int, ...]]]] = field(default_factory=dict)
+    powers: dict[str, list[float]] = field(default_factory=dict)
+    responses: dict[str, list[Response]] = field(default_factory=dict)
+    shifts: dict[str, float] = field(default_factory=dict)
+    noisy: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """All parameters."""
+        return list(self.subject.parameters)
+
+    def verdict(self, layer: str) -> str:
+        """Worse verdict of a layer's gaps; of the whole's for what owns no parameters."""
+        from gradconv.audit.result import WHOLE
+
+        return self.result.group_verdict(layer if layer in self.layers else WHOLE)
+
+    def broken(self, layer: str) -> bool:
+        """Whether a layer's gap diverges or stalls."""
+        return self.verdict(layer) in BROKEN
+
+    def severity(self, layer: str, effect: Effect) -> str:
+        """How grave a cause is whose removal has this effect."""
+        if self.broken(layer):
+            return "breaks" if effect.cures or effect.share < 0.1 else "limits"
+        return "suspect" if self.verdict(layer) == "undecided" else "limits"
+
+    def effect(self, changed: Gaps, names: list[str]) -> Effect:
+        """Compare gaps under an intervention with those of the same paths without."""
+        before, after = self.base.rms(names)[-1], changed.rms(names)[-1]
+        share = float(after / before) if before else 1.0
+        return Effect(share, self.base.order(names), changed.order(names))
+
+    def experiment(self, acting: Acting) -> Gaps | None:
+        """Measure the gaps of the first paths under an intervention."""
+        return gaps(self.subject, self.data, self.paths, self.step, acting)
+
+    def acts(self, acting: Any) -> bool:
+        """Whether an intervention finds anything to replace, on the finest mesh."""
+        level = len(self.subject.modules) - 1
+        x = self.data.path(0)[level][0]
+        with torch.no_grad(), acting.acting(self.subject, level, 0):
+            self.subject.predict(level, x, 0)
+        return bool(acting.layers)
+
+    def n(self, level: int) -> int:
+        """Cells an axis of a level."""
+        return self.subject.meshes[level].n
+
+
+def gather(subject: Subject, data: Data, result: Audit, stochastic: bool, step: Step) -> Evidence:
+    """Run the module once a level and probe every layer with what it was given there."""
+    layers: dict[str, list[str]] = {}
+    for name in subject.parameters:
+        layers.setdefault(name.rpartition(".")[0] or ROOT, []).append(name)
+    sample = result.samples["whole"]
+    paths = min(PATHS, sample.replicates)
+    base = gaps(subject, data, paths, step)
+    assert base is not None
+    evidence = Evidence(subject, data, result, stochastic, step, layers, base, paths)
+    levels, dim = len(subject.modules), data.hierarchy.dim
+    pairs = data.path(0)
+    for level in range(levels):
+        calls = trace(subject, level, pairs[level][0], 0)
+        for layer, call in calls.items():
+            _probe(evidence, layer, call, level, dim)
+        if level == 0 and stochastic:
+            evidence.noisy = _noisy(calls, trace(subject, 0, pairs[0][0], EXPERIMENT_KEY))
+        del calls
+    return evidence
+
+
+def _probe(evidence: Evidence, layer: str, call: Call, level: int, dim: int) -> None:
+    levels = len(evidence.subject.modules)
+    fields = call.fields(dim)
+    if fields is None:
+        return
+    x, made = fields
+    evidence.sizes.setdefault(layer, []).append((tuple(x.shape[2:]), tuple(made.shape[2:])))
+    if layer not in evidence.layers and layer != ROOT:
+        return
+    power = input_power(call, dim)
+    if power is not None:
+        evidence.powers.setdefault(layer, []).append(power)
+    if level == 1:
+        _safely(evidence.shifts, layer, lambda: shift_error(call, dim))
+    if level >= levels - 2 and layer in evidence.layers:
+        found: dict[str, Response] = {}
+        _safely(found, layer, lambda: response(call, dim))
+        evidence.responses.setdefault(layer, []).extend(found.values())
+
+
+def _safely(into: dict[str, Any], layer: str, probe: Callable[[], Any]) -> None:
+    """Keep what a probe finds; a layer that cannot be called alone is not probed."""
+    try:
+        found = probe()
+    except Exception:  # each layer has errors of its own
+        return
+    if found is not None:
+        into[layer] = found
+
+
+def _noisy(first: dict[str, Call], second: dict[str, Call]) -> dict[str, float]:
+    """Layers whose outputs differ though their inputs do not."""
+    found = {}
+    for layer, a in first.items():
+        b = second.get(layer)
+        if b is None or layer == ROOT or not _tensors(a, b):
+            continue
+        if a.args[0].shape == b.args[0].shape and torch.equal(a.args[0], b.args[0]):
+            change = float(torch.linalg.vector_norm((b.output - a.output).double()))
+            scale = float(torch.linalg.vector_norm(a.output.double()))
+            if change > 0:
+                found[layer] = change / scale if scale else np.inf
+    return found
+
+
+def _tensors(*calls: Call) -> bool:
+    return all(
+        c.args and isinstance(c.args[0], torch.Tensor) and isinstance(c.output, torch.Tensor)
+        for c in calls
+    )

@@ -1,0 +1,250 @@
+"""An audit as a JSON document, as tables, and as files."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gradconv.audit.figure import said
+from gradconv.provenance import provenance
+from gradconv.rates import Rate
+from gradconv.report import STYLES, decay, number
+from gradconv.statistics import QUANTITIES
+from gradconv.store import write_atomically
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from gradconv.audit.result import Audit
+
+SCHEMA = "gradconv.audit/1"
+FIGURES = ("png", "pdf", "svg")
+COLUMNS = ("group", "type", "parameters", "rms gap", "interval", "mean gap", "interval", "verdict")
+Record = dict[str, Any]
+
+
+def document(audit: Audit) -> Record:
+    """Everything of an audit under the schema ``gradconv.audit/1``; NaN and infinity are None."""
+    return {
+        "schema": SCHEMA,
+        "provenance": provenance(audit.configuration, audit.seed, audit.device, audit.dtype),
+        "verdict": audit.verdict,
+        "rates": list(_rates(audit)),
+        "levels": list(_levels(audit)),
+        "aliasing": _aliasing(audit),
+        "findings": [f.to_dict() for f in audit.findings],
+        "notes": list(audit.notes),
+    }
+
+
+def rate_record(rate: Rate) -> Record:
+    """Rate under the keys of ``gradconv sweep --json``."""
+    return {
+        "order": number(rate.order),
+        "decay": decay(rate.order),
+        "order_interval": [number(end) for end in rate.interval],
+        "coefficient": number(rate.coefficient),
+        "pairwise_orders": [number(q) for q in rate.pairwise],
+        "window": [int(i) for i in rate.window],
+        "verdict": rate.verdict,
+        "reason": rate.reason,
+    }
+
+
+def _rates(audit: Audit) -> Iterable[Record]:
+    for group in audit.groups:
+        for quantity in QUANTITIES:
+            values, errors = audit.series(quantity, group.name)
+            h = audit.hierarchy.h if quantity == "level_norm" else audit.hierarchy.h[1:]
+            yield {
+                "group": group.name,
+                "kind": group.kind,
+                "type": group.type,
+                "parameters": group.size,
+                "quantity": quantity,
+                "h": [float(v) for v in h],
+                "values": [number(v) for v in values],
+                "stderr": [number(e) for e in errors],
+                **rate_record(audit.rate(quantity, group.name)),
+            }
+
+
+def _levels(audit: Audit) -> Iterable[Record]:
+    """Yield what has no rate: bias and cosine to the finest level."""
+    for group in audit.groups:
+        record: Record = {"group": group.name}
+        for quantity in ("bias", "cosine"):
+            values, errors = audit.series(quantity, group.name)
+            record[quantity] = [number(v) for v in values]
+            record[f"{quantity}_stderr"] = [number(e) for e in errors]
+        yield record
+
+
+def _aliasing(audit: Audit) -> Record | None:
+    if audit.aliasing is None:
+        return None
+    rate = audit.aliasing_rate
+    assert rate is not None
+    return {
+        "modes": audit.aliasing.modes,
+        "paths": len(audit.aliasing.squares),
+        "h": [float(v) for v in audit.aliasing.h],
+        "values": [number(v) for v in audit.aliasing.values],
+        "stderr": [number(e) for e in audit.aliasing.stderr],
+        **rate_record(rate),
+    }
+
+
+def _order(record: Record) -> str:
+    if record["order"] is None:
+        return "any power" if record["decay"] == "faster than algebraic" else "-"
+    return f"{record['order']:+.2f}"
+
+
+def _interval(record: Record) -> str:
+    low, high = record["order_interval"]
+    return "-" if low is None or high is None else f"[{low:+.2f}, {high:+.2f}]"
+
+
+def rows(found: Record, kinds: Sequence[str]) -> list[list[str]]:
+    """Cells of the table: one row a group of the given kinds, under `COLUMNS`."""
+    by_group: dict[str, dict[str, Record]] = {}
+    for record in found["rates"]:
+        if record["kind"] in kinds:
+            by_group.setdefault(record["group"], {})[record["quantity"]] = record
+    cells = []
+    for group, quantities in by_group.items():
+        rms, mean = quantities["rms_gap"], quantities["mean_gap"]
+        words = [rms["verdict"]]
+        if mean["verdict"] != rms["verdict"]:
+            words.append(f"mean: {mean['verdict']}")
+        cells.append(
+            [
+                group,
+                rms["type"],
+                str(rms["parameters"]),
+                _order(rms),
+                _interval(rms),
+                _order(mean),
+                _interval(mean),
+                ", ".join(words),
+            ]
+        )
+    return cells
+
+
+def table(found: Record, kinds: Sequence[str] = ("whole", "layer")) -> Table:
+    """Lay the rates out for the terminal.
+
+    Parameters
+    ----------
+    found : dict
+        A document of `document`.
+    kinds : sequence of {"whole", "layer", "parameter"}
+        Which groups to show.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    layout = Table(
+        title="signed orders of the gradient's gaps: q ~ C h^order, negative = divergence",
+        title_justify="left",
+    )
+    for i, name in enumerate(COLUMNS):
+        numeric = 2 <= i <= 6
+        layout.add_column(name, justify="right" if numeric else "left", no_wrap=numeric)
+    for cells in rows(found, kinds):
+        style = STYLES.get(cells[-1].partition(",")[0], "")
+        layout.add_row(*(Text(c) for c in cells[:-1]), Text(cells[-1], style=style))
+    return layout
+
+
+def aliasing_line(found: Record) -> str:
+    """Operator-aliasing error in one line; empty where it was not measured."""
+    aliasing = found["aliasing"]
+    if aliasing is None:
+        return ""
+    values = ", ".join(
+        f"{v:.2g} (n={round(1 / h)})"
+        for v, h in zip(aliasing["values"], aliasing["h"], strict=True)
+    )
+    order = f"order {_order(aliasing)} {_interval(aliasing)}, " if aliasing["order"] else ""
+    return f"operator aliasing, relative: {values}; {order}{aliasing['verdict']}"
+
+
+def undecided_lines(found: Record) -> list[str]:
+    """Why the whole's gaps are undecided, where they are."""
+    return [
+        f"undecided ({r['group']}, {r['quantity'].replace('_', ' ')}): {r['reason']}"
+        for r in found["rates"]
+        if r["kind"] == "whole" and r["verdict"] == "undecided" and r["quantity"].endswith("gap")
+    ]
+
+
+def finding_lines(found: Record) -> list[str]:
+    """One line a finding: severity, layer, cause and the sentence with its number."""
+    return [
+        f"{f['severity']}: {f['layer']}: {f['cause']}: {f['sentence']}" for f in found["findings"]
+    ]
+
+
+def markdown(found: Record) -> str:
+    """Lay an audit out as a Markdown page."""
+    setup = found["provenance"]["configuration"]
+    shared = ", ".join(f"{k} {v}" for k, v in setup.items() if not isinstance(v, (list, dict)))
+    lines = [
+        f"# Audit of {setup['module']}: its gradient {said(found['verdict'])}",
+        "",
+        "Gaps between the gradients of neighbouring meshes are fitted as q(h) = C h^order; a "
+        "negative order is divergence.",
+        "",
+        f"{shared}; cells an axis {', '.join(map(str, setup['levels']))}.",
+        "",
+        "| " + " | ".join(COLUMNS) + " |",
+        "|" + " --- |" * len(COLUMNS),
+    ]
+    kinds = ("whole", "layer", "parameter")
+    lines += ["| " + " | ".join(_cell(c) for c in cells) + " |" for cells in rows(found, kinds)]
+    for title, entries in (
+        ("Undecided", undecided_lines(found)),
+        ("Findings", finding_lines(found)),
+        ("Aliasing", [aliasing_line(found)] if found["aliasing"] else []),
+        ("Notes", found["notes"]),
+    ):
+        if entries:
+            lines += ["", f"{title}:", "", *(f"- {entry}" for entry in entries)]
+    origin = found["provenance"]
+    commit = (origin["commit"] or "none")[:12] + (" (dirty)" if origin["dirty"] else "")
+    lines += [
+        "",
+        f"Seed {origin['seed']}, {origin['dtype']} on {origin['device']}, configuration "
+        f"{origin['configuration_hash'][:12]}, commit {commit}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "/")
+
+
+def write(audit: Audit, folder: Path) -> None:
+    """Write ``audit.json``, ``audit.nc``, ``table.md`` and the figure into a folder."""
+    from gradconv.audit.figure import audit_figure
+    from gradconv.plots import figure_bytes
+
+    found = document(audit)
+    write_atomically(folder / "audit.json", (json.dumps(found, allow_nan=False) + "\n").encode())
+    write_atomically(folder / "table.md", markdown(found).encode())
+    stream = io.BytesIO(_netcdf(audit))
+    write_atomically(folder / "audit.nc", stream.getvalue())
+    figure = audit_figure(found)
+    for kind in FIGURES:
+        write_atomically(folder / f"figure.{kind}", figure_bytes(figure, kind))
+
+
+def _netcdf(audit: Audit) -> bytes:
+    return bytes(audit.data.to_netcdf(engine="h5netcdf"))

@@ -1,0 +1,259 @@
+"""The module under audit on each mesh: its prediction, its loss and one gradient of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from gradconv.audit.state import start_random_state
+from gradconv.errors import InputError, shortened
+from gradconv.mesh import Mesh
+
+MODES = ("train", "eval")
+ROOT = "(module)"  # the layer that the module itself is, if it owns parameters directly
+FACTORY_KEY = 2**20  # random streams of making, apart from those of sample paths
+
+Loss = Callable[[Any, Any], torch.Tensor]
+Output = int | str | Callable[[Any], Any] | None
+
+
+def mean_square(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """½ Σ_channels |p − y|², averaged over cells and batch: the loss of `gradconv.Problem`.
+
+    Parameters
+    ----------
+    prediction, target : Tensor
+        Shape ``(B, C, *n)``.
+
+    Returns
+    -------
+    Tensor
+        Scalar. A mean over the channels too would divide it by C on every mesh alike.
+    """
+    if prediction.shape != target.shape:
+        raise InputError(
+            f"`loss` mse needs an output of the target's shape {tuple(target.shape)}; "
+            f"got {tuple(prediction.shape)}"
+        )
+    square = (prediction - target).abs().square()
+    return 0.5 * square.sum(dim=1).mean()
+
+
+@dataclass
+class Subject:
+    """Copies of a module, one a level or one for all, with the state that evaluations start from.
+
+    Parameters
+    ----------
+    name : str
+        What was given, in words.
+    modules : list of Module
+        One a level, coarse to fine; the same object where one serves all.
+    meshes : tuple of Mesh
+        The levels.
+    loss : callable
+        ``loss(prediction, target) -> scalar``.
+    output : int, str, callable or None
+        What of the output is the prediction.
+    seed : int
+        Seed of the random state that evaluations start from.
+    """
+
+    name: str
+    modules: list[nn.Module]
+    meshes: tuple[Mesh, ...]
+    loss: Loss
+    output: Output
+    seed: int
+    device: str
+    dtype: torch.dtype
+    notes: list[str] = field(default_factory=list)
+    _buffers: list[dict[str, torch.Tensor]] = field(default_factory=list)
+
+    def keep_buffers(self) -> None:
+        """Remember the buffers: running statistics and the like."""
+        self._buffers = [
+            {name: b.detach().clone() for name, b in module.named_buffers()}
+            for module in self.modules
+        ]
+
+    @property
+    def reference(self) -> nn.Module:
+        """The module of the finest level."""
+        return self.modules[-1]
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Parameters of the finest level's module that take a gradient, by name."""
+        return trainable(self.reference)
+
+    @property
+    def complex_dtype(self) -> torch.dtype:
+        """The complex partner of `dtype`."""
+        return torch.complex128 if self.dtype == torch.float64 else torch.complex64
+
+    def place(self, value: Any) -> Any:
+        """Move a tensor (or a nest of them) to the device, reals in the audit's precision."""
+        if isinstance(value, torch.Tensor):
+            return value.to(self.device, convert(value, self.dtype, self.complex_dtype))
+        if isinstance(value, (list, tuple)):
+            return type(value)(self.place(v) for v in value)
+        return value
+
+    def reset(self, level: int, *key: int) -> None:
+        """Give buffers and random state their values at the start of an evaluation."""
+        start_random_state(self.seed, *key)
+        if self._buffers and self._buffers[level]:
+            with torch.no_grad():
+                for name, buffer in self.modules[level].named_buffers():
+                    if name in self._buffers[level]:
+                        buffer.copy_(self._buffers[level][name])
+
+    def predict(self, level: int, x: torch.Tensor, *key: int) -> Any:
+        """Output on a level, the prediction picked out of it.
+
+        Parameters
+        ----------
+        level : int
+            0 is the coarsest.
+        x : Tensor
+            Input, shape ``(B, C, *n)``.
+        *key : int
+            Which random state a stochastic module starts from.
+
+        Raises
+        ------
+        InputError
+            If the module cannot run there; the level is named.
+        """
+        self.reset(level, *key)
+        x = self.place(x)
+        try:
+            made = self.modules[level](x)
+        except InputError:
+            raise
+        except Exception as error:  # each module has errors of its own
+            raise InputError(
+                f"`module` must run on every mesh; on {self.where(level)}, with input of shape "
+                f"{tuple(x.shape)}, it raised {type(error).__name__}: {first_line(error)}"
+            ) from error
+        return self._pick(made, level)
+
+    def _pick(self, made: Any, level: int) -> Any:
+        if callable(self.output):
+            return self.output(made)
+        try:
+            if self.output is not None:
+                return made[self.output]
+        except (KeyError, IndexError, TypeError):
+            raise InputError(
+                f"`output` must pick a part of what the module returns; got {self.output!r} "
+                f"for {_kind(made)} on {self.where(level)}"
+            ) from None
+        if isinstance(made, torch.Tensor):
+            return made
+        parts = list(made.values()) if isinstance(made, Mapping) else made
+        if isinstance(parts, (list, tuple)) and parts and isinstance(parts[0], torch.Tensor):
+            self.note(f"the module returns {_kind(made)}: its first entry is the prediction")
+            return parts[0]
+        raise InputError(
+            f"`output` must pick a tensor out of what the module returns; "
+            f"got none for {_kind(made)} on {self.where(level)}"
+        )
+
+    def value(self, level: int, x: torch.Tensor, y: Any, *key: int) -> torch.Tensor:
+        """Loss on a level.
+
+        Raises
+        ------
+        InputError
+            If the module or the loss cannot run there, or the loss is no finite scalar.
+        """
+        prediction = self.predict(level, x, *key)
+        try:
+            loss = self.loss(prediction, self.place(y))
+        except InputError as error:
+            raise InputError(
+                f"{error} on {self.where(level)} (a module of another task needs `loss` or `data`)"
+            ) from None
+        except Exception as error:  # each loss has errors of its own
+            raise InputError(
+                f"`loss` must take the prediction and the target; on {self.where(level)} it raised "
+                f"{type(error).__name__}: {first_line(error)}"
+            ) from error
+        if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+            shape = tuple(loss.shape) if isinstance(loss, torch.Tensor) else shortened(loss)
+            raise InputError(f"`loss` must return a scalar tensor; got {shape}")
+        if loss.is_complex() or not bool(torch.isfinite(loss)):
+            raise InputError(
+                f"`loss` must be finite and real; got {loss.item()} on {self.where(level)}"
+            )
+        return loss
+
+    def gradient(self, level: int, x: torch.Tensor, y: Any, *key: int) -> dict[str, torch.Tensor]:
+        """Gradient of the loss by each parameter, as flat real vectors; no ``.grad`` is touched.
+
+        Returns
+        -------
+        dict
+            By name; complex parameters give real and imaginary parts in turn. A parameter that the
+            loss does not depend on has zeros.
+        """
+        loss = self.value(level, x, y, *key)
+        parameters = trainable(self.modules[level])
+        if not loss.requires_grad:
+            raise InputError(
+                f"`loss` must depend on the parameters through torch; on {self.where(level)} it "
+                "is detached from them"
+            )
+        found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+        flat = {}
+        for (name, parameter), gradient in zip(parameters.items(), found, strict=True):
+            if gradient is None:
+                gradient = torch.zeros_like(parameter)
+            if gradient.is_complex():
+                gradient = torch.view_as_real(gradient)
+            flat[name] = gradient.detach().to_dense().reshape(-1)
+            if not bool(torch.isfinite(flat[name]).all()):
+                raise InputError(
+                    f"`module` must have finite gradients; got NaN or infinity for {name} "
+                    f"on {self.where(level)}"
+                )
+        return flat
+
+    def where(self, level: int) -> str:
+        """Name a level in a message."""
+        return f"level {level} (n={self.meshes[level].n})"
+
+    def note(self, text: str) -> None:
+        """Add to the notes once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+
+def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters that take a gradient, by name."""
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
+def convert(value: torch.Tensor, real: torch.dtype, complex_: torch.dtype) -> torch.dtype:
+    """Precision that a tensor takes in the audit: integers and truth values keep theirs."""
+    if value.is_complex():
+        return complex_
+    return real if value.is_floating_point() else value.dtype
+
+
+def _kind(made: Any) -> str:
+    name = type(made).__name__
+    if isinstance(made, Mapping):
+        return f"a {name} of {', '.join(map(str, list(made)[:6]))}"
+    return f"a {name} of {len(made)} entries" if isinstance(made, (list, tuple)) else f"a {name}"
+
+
+def first_line(error: Exception) -> str:
+    """First line of an error's message, cut to 200 characters."""
+    return " ".join((str(error).splitlines() or ["no message"])[0].split())[:200]
