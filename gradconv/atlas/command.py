@@ -58,13 +58,13 @@ def atlas_command(
     replicates: int | None,
     **filters: str | None,
 ) -> None:
-    r"""Derive and measure every combination of choices, and hold one against the other.
+    """Derive and measure every combination of choices, and hold one against the other.
 
     Laws and measurements are kept by content: an interrupted run goes on from there.
 
     \b
     gradconv atlas --kernel stencil,mfc --noise pixel,power --dim 1,2 -o atlas
-    """
+    """  # noqa: D301 (click wants the character \b itself)
     import os
 
     from gradconv.atlas.build import atlas

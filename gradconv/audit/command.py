@@ -69,7 +69,7 @@ def audit_command(
     output: Path | None,
     **options: Any,
 ) -> None:
-    r"""Audit a torch module: where its gradient converges under refinement, and where not.
+    """Audit a torch module: where its gradient converges under refinement, and where not.
 
     MODULE:NAME is a torch module, or a function or class that makes one (with literal arguments, if
     it needs some), of an installed package or of the current folder. One that takes `n` makes a
@@ -77,7 +77,7 @@ def audit_command(
 
     \b
     gradconv audit "gradconv.nn.networks:ResNet(1, 1, conv='standard')" --noise pixel:1 -o results
-    """
+    """  # noqa: D301 (click wants the character \b itself)
     from gradconv.audit import audit
     from gradconv.audit.loading import load
 

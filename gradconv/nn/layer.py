@@ -7,12 +7,22 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gradconv.errors import InputError, shortened, unknown_name
 from gradconv.nn import parameters
+from gradconv.nn.checks import (
+    check_counts,
+    checked_derivatives,
+    checked_padding,
+    checked_sides,
+    checked_tolerance,
+    checked_widths,
+    per_axis,
+    present,
+    shaped,
+)
 from gradconv.nn.opaque import traced
 from gradconv.nn.operator import PATHS, Settings, mesh_free, plan_for
 from gradconv.nn.pairs import Parameters, monomials
@@ -20,7 +30,6 @@ from gradconv.nn.parameters import PhysicalParameters
 from gradconv.nn.plan import WALLS, Plan
 from gradconv.restriction import RESTRICTIONS
 
-_ALIASES = {"circular": "periodic", "zeros": "zero"}
 # Of the truncation alone; with rounding 1e-4 is kept in single precision.
 _TOLERANCES = {torch.float32: 5e-5, torch.float64: 1e-13}
 
@@ -124,17 +133,17 @@ class _MeshFreeConv(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        _check_counts(in_channels, out_channels, groups, terms)
+        check_counts(in_channels, out_channels, groups, terms)
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.terms = terms
-        self.stride = _per_axis("stride", stride, self.dim)
-        self.padding_mode = _checked_padding(padding_mode)
+        self.stride = per_axis("stride", stride, self.dim)
+        self.padding_mode = checked_padding(padding_mode)
         self.restriction = RESTRICTIONS.parse(restriction).spec
         RESTRICTIONS.parse(restriction).check_boundary(WALLS[self.padding_mode])
-        self.extent = None if extent is None else _sides(extent, self.dim)
-        self.widths = _checked_widths(widths)
-        self.derivatives = _checked_derivatives(derivatives, zero_mean)
-        self.tolerance = _checked_tolerance(tolerance)
+        self.extent = None if extent is None else checked_sides(extent, self.dim)
+        self.widths = checked_widths(widths)
+        self.derivatives = checked_derivatives(derivatives, zero_mean)
+        self.tolerance = checked_tolerance(tolerance)
         if path not in PATHS:
             raise unknown_name("path", path, PATHS)
         self.path = path
@@ -231,19 +240,25 @@ class _MeshFreeConv(nn.Module):
         pairs = tuple(self.drift.shape[:3])
         if amplitude is not None:
             new.append(
-                (_present("amplitude", self.amplitude), _values("amplitude", amplitude, pairs))
+                (
+                    present("amplitude", self.amplitude),
+                    shaped("amplitude", amplitude, pairs),
+                )
             )
         if derivative is not None:
-            weight = _present("derivative", self.derivative)
+            weight = present("derivative", self.derivative)
             orders = parameters.derivative_orders(self.dim, self.derivatives).double()
             new.append(
-                (weight, _values("derivative", derivative, tuple(weight.shape)) / unit**orders)
+                (
+                    weight,
+                    shaped("derivative", derivative, tuple(weight.shape)) / unit**orders,
+                )
             )
         if diffusion is not None:
-            a = _values("diffusion", diffusion, (*pairs, self.dim, self.dim))
+            a = shaped("diffusion", diffusion, (*pairs, self.dim, self.dim))
             new.append((self.diffusion, parameters.cholesky_factor(a / unit**2)))
         if drift is not None:
-            new.append((self.drift, _values("drift", drift, tuple(self.drift.shape)) / unit))
+            new.append((self.drift, shaped("drift", drift, tuple(self.drift.shape)) / unit))
         for weight, values in new:
             weight.copy_(values)
 
@@ -391,83 +406,3 @@ class MeshFreeConv3d(_MeshFreeConv):
 
     __doc__ += (_MeshFreeConv.__doc__ or "").partition("\n")[2]
     dim = 3
-
-
-def _check_counts(in_channels: int, out_channels: int, groups: int, terms: int) -> None:
-    for name, value in (
-        ("in_channels", in_channels),
-        ("out_channels", out_channels),
-        ("groups", groups),
-        ("terms", terms),
-    ):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"`{name}` must be a whole number of at least 1; got {value!r}")
-    for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
-        if value % groups:
-            raise InputError(f"`groups` must divide `{name}`; got {groups} and {value}")
-
-
-def _per_axis(name: str, value: int | Sequence[int], dim: int) -> tuple[int, ...]:
-    values = (value,) * dim if isinstance(value, int) else tuple(value)
-    whole = all(isinstance(v, int) and not isinstance(v, bool) and v >= 1 for v in values)
-    if not whole or len(values) != dim:
-        raise InputError(f"`{name}` must be {dim} whole numbers of at least 1; got {value!r}")
-    return values
-
-
-def _checked_padding(mode: str) -> str:
-    mode = _ALIASES.get(mode, mode)
-    if mode not in WALLS:
-        raise unknown_name("padding_mode", mode, [*WALLS, *_ALIASES])
-    return mode
-
-
-def _sides(extent: float | Sequence[float], dim: int) -> tuple[float, ...]:
-    sides = (extent,) * dim if isinstance(extent, (int, float)) else tuple(extent)
-    if len(sides) != dim or not all(math.isfinite(s) and s > 0 for s in sides):
-        raise InputError(f"`extent` must be {dim} positive lengths; got {extent!r}")
-    return tuple(float(s) for s in sides)
-
-
-def _checked_widths(widths: tuple[float, float]) -> tuple[float, float]:
-    sound = len(widths) == 2 and all(math.isfinite(w) for w in widths)
-    if not sound or not 1e-6 <= widths[0] <= widths[1] <= 1e3:
-        raise InputError(
-            f"`widths` must be a range (low, high) with 1e-6 <= low <= high <= 1000; got {widths!r}"
-        )
-    return float(widths[0]), float(widths[1])
-
-
-def _checked_derivatives(derivatives: int, zero_mean: bool) -> int:
-    if derivatives not in (0, 1, 2) or isinstance(derivatives, bool):
-        raise InputError(f"`derivatives` must be 0, 1 or 2; got {derivatives!r}")
-    if zero_mean and derivatives == 0:
-        raise InputError("`zero_mean` needs derivatives of at least 1; got 0")
-    return derivatives
-
-
-def _checked_tolerance(tolerance: float | None) -> float | None:
-    if tolerance is not None and not 1e-15 <= tolerance <= 0.1:
-        raise InputError(f"`tolerance` must lie in 1e-15 to 0.1; got {tolerance!r}")
-    return tolerance
-
-
-def _present(name: str, weight: Tensor | None) -> Tensor:
-    if weight is None:
-        raise InputError(f"`{name}` is not a weight of this layer; got a value for it")
-    return weight
-
-
-def _values(name: str, values: Any, shape: tuple[int, ...]) -> Tensor:
-    if not isinstance(values, Tensor):
-        values = torch.from_numpy(np.asarray(values, dtype=np.float64))
-    array = values.detach().to(device="cpu", dtype=torch.float64)
-    try:
-        array = array.broadcast_to(shape)
-    except RuntimeError:
-        raise InputError(
-            f"`{name}` must broadcast to shape {shape}; got {tuple(array.shape)}"
-        ) from None
-    if not torch.isfinite(array).all():
-        raise InputError(f"`{name}` must be finite; got NaN or infinity")
-    return array
