@@ -1,3 +1,398 @@
-"""Compiled path (in the making)."""
-def supports(x, shape, groups, plan):
-    return "not built"
+"""The mesh-free convolution in compiled code, on CPU, in one and two dimensions.
+
+Analysis, mixing and synthesis are numba kernels (`numba_transform`, `numba_mixing`), compiled at
+the first use and kept on disk. Work is cut in the same way whatever the number of threads, and sums
+go in a fixed order: results do not depend on it, to the bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradconv.nn.numba_threads import share
+from gradconv.nn.plan import AxisPlan, Plan
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+_BLOCK = 256  # modes mixed at once, where so many fit into the cache
+_CACHE = 2**18  # bytes of the input's spectrum on a block
+_MOMENT_BYTES = 2**26  # of the partial sums of parameter gradients
+_CHUNKS = (4, 16)  # partial sums: at least, and at most
+_LARGEST = 4096  # mode numbers up to here have exact phases in single precision
+
+
+@lru_cache(maxsize=1)
+def _kernels() -> tuple[ModuleType, ModuleType] | str:
+    """The modules of kernels, or why there are none."""
+    try:
+        from gradconv.nn import numba_mixing, numba_transform
+    except Exception as error:  # a broken installation of numba raises anything
+        return f"numba cannot be used: {error}"
+    return numba_transform, numba_mixing
+
+
+def available() -> tuple[bool, str | None]:
+    """Whether compiled code can be had here, and if not, why."""
+    found = _kernels()
+    return (False, found) if isinstance(found, str) else (True, None)
+
+
+def supports(x: Tensor, shape: tuple[int, ...], groups: int, plan: Plan) -> str | None:
+    """Reason why a convolution cannot be computed here, None if it can.
+
+    Parameters
+    ----------
+    x : Tensor, shape ``(B, in, *n)``
+        The field.
+    shape : tuple of int
+        ``(out, in / groups, terms, P)``, of the coefficients.
+    groups : int
+        Groups of channels.
+    plan : Plan
+        The modes.
+    """
+    if plan.dim > 2:
+        return "compiled code has one and two dimensions"
+    if x.device.type != "cpu":
+        return f"compiled code runs on CPU; got {x.device.type}"
+    if x.dtype not in (torch.float32, torch.float64):
+        return f"compiled code has float32 and float64; got {str(x.dtype).removeprefix('torch.')}"
+    if not (x.numel() and all(shape) and plan.modes):
+        return "nothing to compute"
+    if sum(a.highest for a in plan.axes) > _LARGEST:
+        return f"more than {_LARGEST} modes along the axes"
+    return available()[1]
+
+
+@dataclass(frozen=True, eq=False)
+class _Side:
+    """Transforms of one axis and one mesh (input or output) in the order the kernels want.
+
+    `sizes` is (points, folds, points after folding, padded waves a block, padded points after
+    folding, waves a block).
+    """
+
+    sizes: tuple[int, int, int, int, int, int]
+    analysis: np.ndarray  # (blocks, points after folding, waves), flat
+    synthesis: np.ndarray  # (blocks, waves, padded points), flat
+
+
+_sides: WeakKeyDictionary[AxisPlan, dict[tuple[bool, str], _Side]] = WeakKeyDictionary()
+
+
+def _side(axis: AxisPlan, output: bool, dtype: np.dtype[Any]) -> _Side:
+    kept = _sides.setdefault(axis, {})
+    key = (output, dtype.str)
+    if key not in kept:
+        waves = axis.inverse if output else axis.forward
+        kept[key] = _prepare_side(waves, axis.folded, dtype)
+    return kept[key]
+
+
+def _prepare_side(waves: np.ndarray, folded: bool, dtype: np.dtype[Any]) -> _Side:
+    from gradconv.nn.numba_tiles import padded
+
+    n, count = waves.shape[1:]
+    folds, parities, points = (4, 2, n // 4 + 1) if folded else (1, 1, n)
+    waves_each = -(-count // parities)
+    r, p = padded(waves_each), padded(points)
+    analysis = np.zeros((2, parities, points, r), dtype)
+    synthesis = np.zeros((2, parities, r, p), dtype)
+    times = np.ones(points)
+    if folded:
+        # Points that a symmetry maps to themselves are added twice by the folding.
+        times[0] = 0.5
+        times[4 * np.arange(points) == n] *= 0.5
+    for parity in range(parities):
+        part = waves[:, :points, parity::parities]
+        analysis[:, parity, :, : part.shape[2]] = part * times[:, None]
+        synthesis[:, parity, : part.shape[2], :points] = part.transpose(0, 2, 1)
+    sizes = (n, folds, points, r, p, waves_each)
+    return _Side(sizes, analysis.reshape(-1), synthesis.reshape(-1))
+
+
+@dataclass(frozen=True, eq=False)
+class _Modes:
+    """Modes in the order of the kernels: row by row, even ones of the last axis first if folded."""
+
+    order: np.ndarray  # places in the order of the plan, (modes,)
+    numbers: np.ndarray  # signed j of both axes, (2, padded modes)
+    weights: np.ndarray  # of `numba_mixing.MOMENTS`, (6, padded modes)
+    reach: np.ndarray  # of each row
+    block: int
+
+    @property
+    def padded(self) -> int:
+        return self.numbers.shape[1]
+
+    @property
+    def blocks(self) -> int:
+        return -(-self.padded // self.block)
+
+    @property
+    def mean(self) -> int:
+        """Place of the mode k = 0: the first of its row."""
+        return int(self.reach[: len(self.reach) // 2].sum())
+
+
+def _modes_of(plan: Plan, planes: int, dtype: np.dtype[Any]) -> _Modes:
+    """Modes of a plan; `planes` is how many spectra a block of modes has to hold in cache."""
+    room = max(64, _CACHE // (2 * planes * dtype.itemsize))
+    return _mode_table(plan.axes, np.atleast_1d(plan.reach).tobytes(), min(_BLOCK, room), dtype)
+
+
+@lru_cache(maxsize=32)
+def _mode_table(
+    axes: tuple[AxisPlan, ...], rows: bytes, largest: int, dtype: np.dtype[Any]
+) -> _Modes:
+    # Plans are made anew at each call, and are often the same.
+    reach = np.frombuffer(rows, np.int64)
+    plan = Plan(axes, reach if len(axes) == 2 else reach[0])
+    count = plan.modes
+    # Whole vectors and one to spare, for rows that do not end on one; and no power of two between
+    # the channels, whose lines would share a set.
+    length = -(-(count + 8) // 16) * 16
+    length += 16 if length % 512 == 0 else 0
+    j1, j2 = plan.kept if plan.dim == 2 else (np.zeros(count), plan.kept[0])
+    order = np.arange(count)
+    if plan.axes[-1].folded:
+        row = np.repeat(np.arange(len(reach)), reach)
+        order = np.lexsort((j2, j2 % 2, row))
+    numbers = np.zeros((2, length), dtype)
+    numbers[0, :count], numbers[1, :count] = j1[order], j2[order]
+    a, b = numbers
+    w = np.zeros(length, dtype)
+    w[:count] = plan.weights[order]
+    weights = np.stack([w, w * a * a, w * a * b, w * b * b, w * a, w * b])
+    blocks = -(-length // largest)
+    blocks = -(-blocks // 4) * 4  # even shares for two and four threads
+    block = -(-length // (16 * blocks)) * 16
+    return _Modes(order, numbers, weights, reach, block)
+
+
+class _Kernels:
+    """Kernels of all channel pairs as the compiled code wants them; a line is 2-D with j1 = 0."""
+
+    def __init__(
+        self, coefficients: Tensor, quadratic: Tensor, drift: Tensor, plan: Plan, mixing: Any
+    ) -> None:
+        c, q, b = (_array(v) for v in (coefficients, quadratic, drift))
+        self.dim, self.columns = plan.dim, c.shape[3]
+        lengths = tuple(a.length for a in plan.axes)
+        if plan.dim == 1:
+            lengths = (1.0, *lengths)
+            q = np.concatenate([np.zeros((*q.shape[:3], 2), q.dtype), q], axis=3)
+            b = np.concatenate([np.zeros_like(b), b], axis=3)
+        k1, k2 = (2.0 * np.pi / v for v in lengths)
+        self.scale = np.array([1.0, k1, k2, k1 * k1, k1 * k2, k2 * k2])
+        self.prepared = np.empty((*c.shape[:3], mixing.PREPARED), c.dtype)
+        flaw = mixing.prepare(
+            np.ascontiguousarray(q).reshape(-1, 3),
+            np.ascontiguousarray(b).reshape(-1, 2),
+            *lengths,
+            self.prepared.reshape(-1, mixing.PREPARED),
+        )
+        full = {1: 1, 2: 3, 3: 6}[self.columns] if plan.dim == 1 else self.columns
+        self.coefficients = np.zeros((*c.shape[:3], full), c.dtype)
+        self.coefficients[..., self._places] = c * self.scale[self._places]
+        self.coefficients[..., 0] += flaw.reshape(c.shape[:3])
+        self.amplitude = c[..., 0]
+
+    @property
+    def _places(self) -> list[int]:
+        """Where the plan's monomials are among 1, k1, k2, k1², k1k2, k2²."""
+        return [[0, 2, 5], list(range(6))][self.dim - 1][: self.columns]
+
+    @property
+    def plain(self) -> bool:
+        """Whether a symbol is an amplitude times an exponential."""
+        return self.coefficients.shape[2:] == (1, 1)
+
+    def gradients(self, moments: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """By coefficients, quadratic and drift from the moments, ``(O, I, E, 1 or 2, 6)``."""
+        one, k1, k2, k11, k12, k22 = (self.scale[i] for i in range(6))
+        by = moments[..., 0, :]
+        own = by * self.amplitude[..., None] if self.plain else moments[..., 1, :]
+        monomials = by[..., [0, 4, 5, 1, 2, 3]] * np.array([one, k1, k2, -k11, -k12, -k22])
+        quadratic = own[..., 1:4] * np.array([-k11, -2.0 * k12, -k22])
+        drift = own[..., 4:6] * np.array([k1, k2])
+        if self.dim == 1:
+            quadratic, drift = quadratic[..., 2:], drift[..., 1:]
+        return monomials[..., self._places], quadratic, drift
+
+
+def _array(x: Tensor) -> np.ndarray:
+    return x.detach().contiguous().numpy()
+
+
+def _modules() -> tuple[Any, Any]:
+    found = _kernels()
+    if isinstance(found, str):
+        raise RuntimeError(found)
+    return found
+
+
+def _analyse(x: Tensor, output: bool, modes: _Modes, plan: Plan) -> Tensor:
+    """Fields on one of the meshes to spectra, ``(B, C, 2, padded modes)``."""
+    transform, _ = _modules()
+    spectrum = x.new_empty(*x.shape[:2], 2, modes.padded)
+    flat = spectrum.numpy().reshape(-1, 2, modes.padded)
+    fields = _array(x).reshape(-1, *x.shape[2:])
+    sides = [_side(a, output, fields.dtype) for a in plan.axes]
+    sizes, matrices = [s.sizes for s in sides], [s.analysis for s in sides]
+    if plan.dim == 1:
+        work = partial(transform.analyse_rows, fields, *sizes, *matrices, int(modes.reach[0]), flat)
+    else:
+        work = partial(transform.analyse, fields, *sizes, *matrices, modes.reach, flat)
+    share(work, len(fields))
+    return spectrum
+
+
+def _synthesise(spectrum: Tensor, output: bool, modes: _Modes, plan: Plan) -> Tensor:
+    """Spectra, weighted by how many modes each stands for, to fields on one of the meshes."""
+    transform, _ = _modules()
+    sizes_of = [a.out if output else a.n for a in plan.axes]
+    y = spectrum.new_empty(*spectrum.shape[:2], *sizes_of)
+    fields = y.numpy().reshape(-1, *sizes_of)
+    flat = spectrum.numpy().reshape(-1, 2, modes.padded)
+    sides = [_side(a, output, fields.dtype) for a in plan.axes]
+    sizes, matrices = [s.sizes for s in sides], [s.synthesis for s in sides]
+    if plan.dim == 1:
+        work = partial(
+            transform.synthesise_rows,
+            flat, modes.weights[0], *sizes, *matrices, int(modes.reach[0]), fields,
+        )  # fmt: skip
+    else:
+        work = partial(
+            transform.synthesise, flat, modes.weights[0], *sizes, *matrices, modes.reach, fields
+        )
+    share(work, len(fields))
+    return y
+
+
+def forward(
+    x: Tensor,
+    coefficients: Tensor,
+    quadratic: Tensor,
+    drift: Tensor,
+    groups: int,
+    plan: Plan,
+    bias: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Convolve, and give the input's spectrum for the backward pass.
+
+    Parameters
+    ----------
+    x : Tensor, shape ``(B, in, *n)``
+        Fields, of a type and size that `supports` accepts.
+    coefficients, quadratic, drift : Tensor
+        Kernels as in `gradconv.nn.mixing.Parameters`, of the same type.
+    groups : int
+        Groups of channels.
+    plan : Plan
+        The modes.
+    bias : Tensor, shape ``(out,)``, optional
+        Added to the output; through its mean mode, which saves a pass over the fields.
+
+    Returns
+    -------
+    y : Tensor, shape ``(B, out, *out_shape)``
+    spectrum : Tensor, shape ``(B, in, 2, padded modes)``
+        In the order of the kernels; `modes` gives that of the plan.
+    """
+    _, mixing = _modules()
+    kernels = _Kernels(coefficients, quadratic, drift, plan, mixing)
+    dtype = kernels.prepared.dtype
+    modes = _modes_of(plan, x.shape[0] * x.shape[1], dtype)
+    spectrum = _analyse(x.detach(), False, modes, plan)
+    mixed = x.new_empty(x.shape[0], coefficients.shape[0], 2, modes.padded)
+    work = partial(
+        mixing.mix, spectrum.numpy(), kernels.prepared, kernels.coefficients, groups,
+        *modes.numbers, modes.block, mixed.numpy(),
+    )  # fmt: skip
+    share(work, modes.blocks)
+    constant = all((a.inverse[0, :, 0] == 1.0).all() for a in plan.axes)
+    if bias is not None and constant:
+        mixed[:, :, 0, modes.mean] += bias.detach()
+    y = _synthesise(mixed, True, modes, plan)
+    if bias is not None and not constant:
+        y += bias.detach().reshape(-1, *(1,) * plan.dim)
+    return y, spectrum
+
+
+def backward(
+    grad_y: Tensor,
+    spectrum: Tensor,
+    coefficients: Tensor,
+    quadratic: Tensor,
+    drift: Tensor,
+    groups: int,
+    plan: Plan,
+    needs: tuple[bool, bool],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients by input, coefficients, quadratic and drift.
+
+    Parameters
+    ----------
+    grad_y : Tensor, shape ``(B, out, *out_shape)``
+        Gradient by the output.
+    spectrum : Tensor
+        From `forward`.
+    coefficients, quadratic, drift, groups, plan
+        As in `forward`.
+    needs : tuple of bool
+        Whether the gradient by the input, and those by the kernels, are wanted; the others
+        are None.
+    """
+    _, mixing = _modules()
+    kernels = _Kernels(coefficients, quadratic, drift, plan, mixing)
+    x = _array(spectrum)
+    dtype = kernels.prepared.dtype
+    modes = _modes_of(plan, x.shape[0] * x.shape[1], dtype)
+    by_output = _analyse(grad_y.detach(), True, modes, plan)
+    by_spectrum = torch.empty_like(spectrum) if needs[0] else by_output.new_empty(1, 1, 1, 1)
+    shape = (*kernels.prepared.shape[:3], 1 if kernels.plain else 2, mixing.MOMENTS)
+    least, most = _CHUNKS
+    chunks = min(max(_MOMENT_BYTES // (8 * int(np.prod(shape))), least), most, modes.blocks)
+    cuts = [modes.blocks * c // chunks for c in range(chunks + 1)]
+    moments = np.zeros((chunks, *shape))
+
+    def work(begin: int, end: int) -> None:
+        for chunk in range(begin, end):
+            mixing.mix_adjoint(
+                by_output.numpy(), x, kernels.prepared, kernels.coefficients, groups,
+                *modes.numbers, modes.weights, modes.block, *needs, by_spectrum.numpy(),
+                moments[chunk], cuts[chunk], cuts[chunk + 1],
+            )  # fmt: skip
+
+    share(work, chunks)
+    by_x = _synthesise(by_spectrum, False, modes, plan) if needs[0] else None
+    if not needs[1]:
+        return by_x, None, None, None
+    found = kernels.gradients(moments.sum(axis=0))
+    c, q, b = (torch.from_numpy(v.astype(dtype)) for v in found)
+    return by_x, c, q, b
+
+
+def modes(spectrum: Tensor, groups: int, plan: Plan) -> Tensor:
+    """The spectrum of `forward` as ``(2, B · in, modes)`` in the order of the plan.
+
+    Parameters
+    ----------
+    spectrum : Tensor, shape ``(B, in, 2, padded modes)``
+        From `forward`, or a gradient by it.
+    groups, plan
+        As in `forward`.
+    """
+    order = _modes_of(plan, 1, np.dtype(np.float32)).order
+    places = torch.from_numpy(np.argsort(order))
+    flat = spectrum.reshape(-1, 2, spectrum.shape[-1]).transpose(0, 1)
+    return flat.index_select(2, places)

@@ -1,0 +1,375 @@
+"""Analysis and synthesis of few modes, image by image, for numba.
+
+An axis has two kinds of waves, cosine and sine, and where its symmetries t → n − t and
+t → t + n/2 are used, each of two parities of j: then a quarter of the points does for each of the
+four products. Blocks of waves follow one another as kind · parities + parity; wave j has place
+j // parities in its block. Modes of a row are ordered alike, even ones first.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradconv.nn.numba_tiles import (
+    FAST,
+    LANES,
+    kernel,
+    padded,
+    part,
+    product,
+    put_modes,
+    take_modes,
+)
+
+UINT = np.uintp  # an index that cannot be negative is not checked for it
+_BAND = 8  # rows of one tile of a product
+_PANEL = 96  # columns transformed at once along the first axis: folded, they stay in cache
+
+
+@kernel(FAST)
+def _fold_columns(x, at, width, columns, n, folds, points, f):
+    """Sums over the symmetries of the first axis on a panel of columns.
+
+    x is flat, the panel begins at `at` and its lines are `width` apart; f is flat, in blocks of
+    points × _PANEL.
+    """
+    step = points * _PANEL
+    if folds == 1:
+        for q in range(points):
+            f0, a = part(f, q * _PANEL, columns), part(x, at + q * width, columns)
+            for i in range(columns):
+                f0[i] = a[i]
+        return
+    h = n // 2
+    for q in range(points):
+        a, b = part(x, at + q * width, columns), part(x, at + (n - q) % n * width, columns)
+        c, d = part(x, at + (h - q) * width, columns), part(x, at + (h + q) * width, columns)
+        f0, f1 = part(f, q * _PANEL, columns), part(f, q * _PANEL + step, columns)
+        f2, f3 = part(f, q * _PANEL + 2 * step, columns), part(f, q * _PANEL + 3 * step, columns)
+        for i in range(columns):
+            even, odd, late, late_odd = a[i] + b[i], a[i] - b[i], c[i] + d[i], c[i] - d[i]
+            f0[i] = even + late
+            f1[i] = even - late
+            f2[i] = odd - late_odd
+            f3[i] = odd + late_odd
+
+
+@kernel(FAST)
+def _fold_row(x, n, folds, points, f0, f1, f2, f3):
+    """The same along a row."""
+    if folds == 1:
+        for q in range(points):
+            f0[q] = x[q]
+        return
+    n, h = UINT(n), UINT(n // 2)
+    even, late = x[0] + x[0], x[h] + x[h]
+    f0[0] = even + late
+    f1[0] = even - late
+    f2[0] = x[0] - x[0]  # not 0: what is not a number stays so
+    f3[0] = f2[0]
+    for i in range(1, points):
+        q = UINT(i)
+        a, b, c, d = x[q], x[n - q], x[h - q], x[h + q]
+        even, odd, late, late_odd = a + b, a - b, c + d, c - d
+        f0[q] = even + late
+        f1[q] = even - late
+        f2[q] = odd - late_odd
+        f3[q] = odd + late_odd
+
+
+@kernel(FAST)
+def _unfold_columns(f, n, folds, points, y, at, width, columns):
+    """From the blocks of waves to the points of a panel of columns, laid out as in folding."""
+    step = points * _PANEL
+    if folds == 1:
+        for q in range(points):
+            f0, f1 = part(f, q * _PANEL, columns), part(f, q * _PANEL + step, columns)
+            a = part(y, at + q * width, columns)
+            for i in range(columns):
+                a[i] = f0[i] + f1[i]
+        return
+    h = n // 2
+    for q in range(points):
+        a, b = part(y, at + q * width, columns), part(y, at + (n - q) % n * width, columns)
+        c, d = part(y, at + (h - q) * width, columns), part(y, at + (h + q) * width, columns)
+        f0, f1 = part(f, q * _PANEL, columns), part(f, q * _PANEL + step, columns)
+        f2, f3 = part(f, q * _PANEL + 2 * step, columns), part(f, q * _PANEL + 3 * step, columns)
+        for i in range(columns):
+            plus, minus = f0[i] + f1[i], f0[i] - f1[i]
+            sine, turned = f2[i] + f3[i], f3[i] - f2[i]
+            b[i] = plus - sine
+            a[i] = plus + sine
+            d[i] = minus - turned
+            c[i] = minus + turned
+
+
+@kernel(FAST)
+def _unfold_row(f0, f1, f2, f3, n, folds, points, y):
+    """The same along a row."""
+    if folds == 1:
+        for q in range(points):
+            y[q] = f0[q] + f1[q]
+        return
+    n, h = UINT(n), UINT(n // 2)
+    y[0], y[h] = f0[0] + f1[0], f0[0] - f1[0]
+    for i in range(1, points):
+        q = UINT(i)
+        plus, minus = f0[q] + f1[q], f0[q] - f1[q]
+        sine, turned = f2[q] + f3[q], f3[q] - f2[q]
+        y[n - q] = plus - sine
+        y[q] = plus + sine
+        y[h + q] = minus - turned
+        y[h - q] = minus + turned
+
+
+@kernel(FAST)
+def _starts(reach):
+    """Place of the first mode of each row."""
+    starts = np.zeros(len(reach), np.int64)
+    for row in range(1, len(reach)):
+        starts[row] = starts[row - 1] + reach[row - 1]
+    return starts
+
+
+@kernel(FAST)
+def _count(reach, parity, parities):
+    """Modes of a parity on a row."""
+    return (reach - parity + parities - 1) // parities
+
+
+@kernel(FAST)
+def _most(reach, parities1, count1, parities2):
+    """Most modes of a row among eight: (parity of the row, its eight, parity of the mode)."""
+    highest = (len(reach) - 1) // 2
+    most = np.zeros((parities1, -(-count1 // _BAND), parities2), np.int64)
+    for row in range(len(reach)):
+        j = abs(row - highest)
+        for p in range(parities2):
+            at = (j % parities1, j // parities1 // _BAND, p)
+            most[at] = max(most[at], _count(reach[row], p, parities2))
+    return most
+
+
+@kernel(FAST)
+def _gather(products, starts, reach, highest, parities1, parities2, r, count1, out, part):
+    """Modes from products of waves, X = (C ∓ iS)(C − iS), of all rows in their order.
+
+    A row's last vector may run into the next row, which is written after it.
+    """
+    width = 2 * parities2 * r
+    for row in range(len(reach)):
+        j = abs(row - highest)
+        cosine = (j % parities1 * count1 + j // parities1) * width
+        sine = cosine + parities1 * count1 * width
+        sign = 1 if row >= highest else -1
+        at = starts[row]
+        for p in range(parities2):
+            count = _count(reach[row], p, parities2)
+            for m in range(p * r, p * r + count, LANES):
+                to = at + m - p * r
+                turn = m + parities2 * r
+                take_modes(
+                    products,
+                    cosine + m,
+                    cosine + turn,
+                    sine + m,
+                    sine + turn,
+                    sign,
+                    out,
+                    to,
+                    to + part,
+                )
+            at += count
+
+
+@kernel(FAST)
+def _scatter(z, part, w, starts, reach, highest, parities1, parities2, r, count1, most, products):
+    """Transpose of `_gather`, with weights; both signs of a row at once."""
+    width = 2 * parities2 * r
+    for j in range(highest + 1):
+        cosine = (j % parities1 * count1 + j // parities1) * width
+        sine = cosine + parities1 * count1 * width
+        up, down = highest + j, highest - j
+        at_up, at_down = starts[up], starts[down]
+        for p in range(parities2):
+            ups = _count(reach[up], p, parities2)
+            downs = _count(reach[down], p, parities2)
+            for m in range(0, max(1, most[j % parities1, j // parities1 // _BAND, p]), LANES):
+                to = p * r + m
+                turn = to + parities2 * r
+                put_modes(
+                    z, at_up + m if m < ups else 0, at_down + m if m < downs else 0, part, w,
+                    ups - m, 0 if j == 0 else downs - m,
+                    products, cosine + to, cosine + turn, sine + to, sine + turn,
+                )  # fmt: skip
+            at_up += ups
+            at_down += downs
+
+
+@kernel(FAST, cached=True)
+def analyse(x, side1, side2, matrix1, matrix2, reach, spectrum, begin, end):
+    """Spectra of images begin … end − 1.
+
+    x is (images, n1, n2), spectrum (images, 2, modes and at least 8 more); side is (points, folds,
+    points after folding, padded waves a block, padded points after folding, waves a block).
+    """
+    n1, folds1, q1, r1, _, count1 = side1
+    n2, folds2, q2, r2, q2p, _ = side2
+    parities1, parities2 = max(1, folds1 // 2), max(1, folds2 // 2)
+    rows = 2 * parities1 * count1
+    width = 2 * parities2 * r2
+    n2p = padded(n2)
+    starts, most = _starts(reach), _most(reach, parities1, count1, parities2)
+    modes = reach.sum()
+    x_flat = x.reshape(-1)
+    flat = np.zeros(folds1 * q1 * _PANEL, x.dtype)
+    wave = np.empty(rows * n2p, x.dtype)
+    quarter = np.empty(folds2 * rows * q2p, x.dtype)
+    step = rows * q2p
+    f1, f2, f3 = min(1, folds2 - 1), min(2, folds2 - 1), folds2 - 1
+    products = np.empty(rows * width, x.dtype)
+    for image in range(begin, end):
+        for first in range(0, n2, _PANEL):
+            columns = min(_PANEL, n2 - first)
+            _fold_columns(x_flat, image * n1 * n2 + first, n2, columns, n1, folds1, q1, flat)
+            for g in range(2 * parities1):
+                product(
+                    matrix1, g * q1 * r1, 1, r1, flat, g % folds1 * q1 * _PANEL, _PANEL,
+                    wave, g * count1 * n2p + first, n2p, count1, q1, padded(columns),
+                )  # fmt: skip
+        for row in range(rows):
+            _fold_row(
+                part(wave, row * n2p, n2), n2, folds2, q2,
+                part(quarter, row * q2p, q2), part(quarter, f1 * step + row * q2p, q2),
+                part(quarter, f2 * step + row * q2p, q2), part(quarter, f3 * step + row * q2p, q2),
+            )  # fmt: skip
+        for g1 in range(2 * parities1):
+            for band in range(most.shape[1]):
+                row = g1 * count1 + band * _BAND
+                height = min(_BAND, count1 - band * _BAND)
+                for g2 in range(2 * parities2):
+                    product(
+                        quarter, (g2 % folds2 * rows + row) * q2p, q2p, 1,
+                        matrix2, g2 * q2 * r2, r2, products, row * width + g2 * r2, width,
+                        height, q2, padded(most[g1 % parities1, band, g2 % parities2]),
+                    )  # fmt: skip
+        out = spectrum[image].reshape(-1)
+        _gather(
+            products, starts, reach, (len(reach) - 1) // 2,
+            parities1, parities2, r2, count1, out, spectrum.shape[2],
+        )  # fmt: skip
+        spectrum[image, :, modes:] = 0
+
+
+@kernel(FAST, cached=True)
+def synthesise(spectrum, weights, side1, side2, matrix1, matrix2, reach, y, begin, end):
+    """Images begin … end − 1 from their spectra, times how many modes each stands for."""
+    n1, folds1, q1, r1, q1p, count1 = side1
+    n2, folds2, q2, r2, q2p, _ = side2
+    parities1, parities2 = max(1, folds1 // 2), max(1, folds2 // 2)
+    rows = 2 * parities1 * count1
+    width = 2 * parities2 * r2
+    n2p = padded(n2)
+    starts, most = _starts(reach), _most(reach, parities1, count1, parities2)
+    products = np.zeros(rows * width, y.dtype)
+    quarter = np.empty(2 * parities2 * rows * q2p, y.dtype)
+    step = rows * q2p
+    f2, f3 = min(2, 2 * parities2 - 1), 2 * parities2 - 1
+    wave = np.zeros(rows * n2p, y.dtype)
+    flat = np.empty(2 * parities1 * q1 * _PANEL, y.dtype)
+    y_flat = y.reshape(-1)
+    for image in range(begin, end):
+        _scatter(
+            spectrum[image].reshape(-1), spectrum.shape[2], weights, starts, reach,
+            (len(reach) - 1) // 2, parities1, parities2, r2, count1, most, products,
+        )  # fmt: skip
+        for g1 in range(2 * parities1):
+            for band in range(most.shape[1]):
+                row = g1 * count1 + band * _BAND
+                height = min(_BAND, count1 - band * _BAND)
+                for g2 in range(2 * parities2):
+                    product(
+                        products, row * width + g2 * r2, width, 1, matrix2, g2 * r2 * q2p, q2p,
+                        quarter, (g2 * rows + row) * q2p, q2p,
+                        height, max(1, most[g1 % parities1, band, g2 % parities2]), q2p,
+                    )  # fmt: skip
+        for row in range(rows):
+            _unfold_row(
+                part(quarter, row * q2p, q2), part(quarter, step + row * q2p, q2),
+                part(quarter, f2 * step + row * q2p, q2), part(quarter, f3 * step + row * q2p, q2),
+                n2, folds2, q2, part(wave, row * n2p, n2),
+            )  # fmt: skip
+        for first in range(0, n2, _PANEL):
+            columns = min(_PANEL, n2 - first)
+            for g in range(2 * parities1):
+                product(
+                    matrix1, g * r1 * q1p, 1, q1p, wave, g * count1 * n2p + first, n2p,
+                    flat, g * q1 * _PANEL, _PANEL, q1, count1, padded(columns),
+                )  # fmt: skip
+            _unfold_columns(flat, n1, folds1, q1, y_flat, image * n1 * n2 + first, n2, columns)
+
+
+_ROWS = 32  # fields on one axis are transformed so many at once
+
+
+@kernel(FAST, cached=True)
+def analyse_rows(x, side, matrix, reach, spectrum, begin, end):
+    """Spectra of rows begin … end − 1; x is (rows, n), spectrum (rows, 2, modes)."""
+    n, folds, q, r, qp, _ = side
+    parities = max(1, folds // 2)
+    quarters = np.zeros((folds, _ROWS, qp), x.dtype)
+    f1, f2, f3 = min(1, folds - 1), min(2, folds - 1), folds - 1
+    products = np.empty((_ROWS, 2 * parities * r), x.dtype)
+    for first in range(begin, end, _ROWS):
+        count = min(_ROWS, end - first)
+        for i in range(count):
+            _fold_row(
+                x[first + i], n, folds, q,
+                quarters[0, i], quarters[f1, i], quarters[f2, i], quarters[f3, i],
+            )  # fmt: skip
+        for g in range(2 * parities):
+            product(
+                quarters.reshape(-1), g % folds * _ROWS * qp, qp, 1, matrix, g * q * r, r,
+                products.reshape(-1), g * r, 2 * parities * r, count, q, r,
+            )  # fmt: skip
+        for i in range(count):
+            re, im = spectrum[first + i, 0], spectrum[first + i, 1]
+            at = 0
+            for p in range(parities):
+                for m in range((reach - p + parities - 1) // parities):
+                    re[at] = products[i, p * r + m]
+                    im[at] = -products[i, (parities + p) * r + m]
+                    at += 1
+            re[at:] = 0
+            im[at:] = 0
+
+
+@kernel(FAST, cached=True)
+def synthesise_rows(spectrum, weights, side, matrix, reach, y, begin, end):
+    """Rows begin … end − 1 from their spectra."""
+    n, folds, q, r, qp, _ = side
+    parities = max(1, folds // 2)
+    width = 2 * parities * r
+    products = np.zeros((_ROWS, width), y.dtype)
+    quarters = np.empty((2 * parities, _ROWS, qp), y.dtype)
+    f2, f3 = min(2, 2 * parities - 1), 2 * parities - 1
+    for first in range(begin, end, _ROWS):
+        count = min(_ROWS, end - first)
+        for i in range(count):
+            re, im = spectrum[first + i, 0], spectrum[first + i, 1]
+            at = 0
+            for p in range(parities):
+                for m in range((reach - p + parities - 1) // parities):
+                    products[i, p * r + m] = weights[at] * re[at]
+                    products[i, (parities + p) * r + m] = -weights[at] * im[at]
+                    at += 1
+        for g in range(2 * parities):
+            product(
+                products.reshape(-1), g * r, width, 1, matrix, g * r * qp, qp,
+                quarters.reshape(-1), g * _ROWS * qp, qp, count, r, qp,
+            )  # fmt: skip
+        for i in range(count):
+            _unfold_row(
+                quarters[0, i], quarters[1, i], quarters[f2, i], quarters[f3, i],
+                n, folds, q, y[first + i],
+            )  # fmt: skip
