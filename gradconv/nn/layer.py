@@ -282,11 +282,14 @@ class _MeshFreeConv(nn.Module):
             compiling = torch.compiler.is_compiling()
             if not compiling:
                 self._warn_unresolved(tuple(x.shape[2:]))
-            convolve = traced if compiling else mesh_free
+            kernels = (p.coefficients, p.quadratic, p.drift)
             # Transforms of half precision would lose the tolerance: they run in the weights' type.
-            y = convolve(x.to(kind), p.coefficients, p.quadratic, p.drift, settings)
-            if self.bias is not None:
-                y = y + self.bias.reshape(-1, *(1,) * self.dim)
+            if compiling:
+                y = traced(x.to(kind), *kernels, settings)
+                if self.bias is not None:
+                    y = y + self.bias.reshape(-1, *(1,) * self.dim)
+            else:
+                y = mesh_free(x.to(kind), *kernels, settings, self.bias)
         return y.to(torch.get_autocast_dtype(x.device.type)) if lower else y
 
     def settings(self, shape: tuple[int, ...]) -> Settings:

@@ -58,7 +58,12 @@ class Settings:
 
 
 def mesh_free(
-    x: Tensor, coefficients: Tensor, quadratic: Tensor, drift: Tensor, settings: Settings
+    x: Tensor,
+    coefficients: Tensor,
+    quadratic: Tensor,
+    drift: Tensor,
+    settings: Settings,
+    bias: Tensor | None = None,
 ) -> Tensor:
     """Convolve fields with mesh-free kernels; differentiable to any order.
 
@@ -70,6 +75,8 @@ def mesh_free(
         Kernels in physical units, as in `Parameters`, of the same type and device.
     settings : Settings
         The rest.
+    bias : Tensor, shape ``(out,)``, optional
+        Constants to add to the output's channels.
 
     Returns
     -------
@@ -81,10 +88,10 @@ def mesh_free(
     if x.shape[0] == 0:
         return x.new_zeros(0, len(drift), *plan.out_shape)
     if uses_compiled(x, p, plan, settings.path):
-        found = _Compiled.apply(x, *kernels, settings.groups, plan)  # type: ignore[no-untyped-call]
+        found = _Compiled.apply(x, *kernels, bias, settings.groups, plan)  # type: ignore[no-untyped-call]
         y: Tensor = found[0]
         return y
-    return _by_torch(x, p, plan)
+    return _by_torch(x, p, plan, bias)
 
 
 def plan_for(shape: tuple[int, ...], p: Parameters, settings: Settings) -> Plan:
@@ -134,13 +141,21 @@ def uses_compiled(x: Tensor, p: Parameters, plan: Plan, path: str) -> bool:
     return reason is None
 
 
-def _by_torch(x: Tensor, p: Parameters, plan: Plan) -> Tensor:
+def _by_torch(x: Tensor, p: Parameters, plan: Plan, bias: Tensor | None) -> Tensor:
     batch = x.shape[0]
     spectrum = to_modes(analyse(x.reshape(-1, *x.shape[2:]), plan), p.groups, batch)
     kernels = (p.coefficients, p.quadratic, p.drift)
     mixed = _Mix.apply(spectrum, *kernels, p.groups, plan)  # type: ignore[no-untyped-call]
+    mean = plan.mean
+    if bias is not None and mean is not None:
+        # The mean mode carries the bias: no pass over the fields, forward or backward.
+        rows = slice(mean * p.groups, (mean + 1) * p.groups)
+        mixed[rows, :batch] += bias.reshape(p.groups, 1, -1)
     y = synthesise(from_modes(mixed, p.groups, batch), plan)
-    return y.reshape(batch, -1, *plan.out_shape)
+    y = y.reshape(batch, -1, *plan.out_shape)
+    if bias is not None and mean is None:
+        y = y + bias.reshape(-1, *(1,) * plan.dim)
+    return y
 
 
 class _Mix(torch.autograd.Function):
@@ -188,13 +203,19 @@ class _Compiled(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        x: Tensor, coefficients: Tensor, quadratic: Tensor, drift: Tensor, groups: int, plan: Plan
+        x: Tensor,
+        coefficients: Tensor,
+        quadratic: Tensor,
+        drift: Tensor,
+        bias: Tensor | None,
+        groups: int,
+        plan: Plan,
     ) -> tuple[Tensor, Tensor]:
-        return compiled.forward(x, coefficients, quadratic, drift, groups, plan)
+        return compiled.forward(x, coefficients, quadratic, drift, groups, plan, bias)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        x, *kernels, ctx.groups, ctx.plan = inputs
+        x, *kernels, _, ctx.groups, ctx.plan = inputs
         ctx.batch = x.shape[0]
         ctx.save_for_backward(output[1], *kernels)
         ctx.set_materialize_grads(False)
@@ -221,4 +242,7 @@ class _Compiled(torch.autograd.Function):
             x = synthesise_input(compiled.modes(by_spectrum, p.groups, plan), plan)
             x = x.reshape(ctx.batch, -1, *(a.n for a in plan.axes))
             found[0] = x if found[0] is None else found[0] + x
-        return (*found, None, None)
+        by_bias = None
+        if by_y is not None and ctx.needs_input_grad[4]:
+            by_bias = by_y.sum(dim=(0, *range(2, by_y.ndim)))
+        return (*found, by_bias, None, None)

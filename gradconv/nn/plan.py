@@ -110,6 +110,13 @@ class Plan:
         return int(self.reach.sum())
 
     @cached_property
+    def mean(self) -> int | None:
+        """Place of the mode k = 0, if it is a constant at the output points."""
+        if any(np.abs(a.inverse[0, :, 0] - 1.0).max() > 1e-14 for a in self.axes):
+            return None
+        return int(np.flatnonzero(np.all(np.stack(self.kept) == 0, axis=0))[0])
+
+    @cached_property
     def frequencies(self) -> np.ndarray:
         """k of the modes kept, shape ``(dim, modes)``."""
         steps = [2.0 * np.pi / a.length for a in self.axes]
