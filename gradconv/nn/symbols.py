@@ -18,7 +18,7 @@ from gradconv.nn.pairs import Pair, Parameters, frequencies, products, squares
 from gradconv.nn.plan import Plan
 from gradconv.nn.transform import constant
 
-# Entries of S at once: half a MiB in single precision stays in a core's cache; a GPU wants more.
+# Entries of S at once, a core: half a MiB in single precision stays in cache; a GPU wants more.
 _BLOCK, _BLOCK_GPU = 2**17, 2**24
 _SEGMENT = 6  # rows that follow from one: rounding grows with the square of it
 _STEEPEST = 60.0  # growth along a segment, as a logarithm, that cannot lift a vanished value
@@ -44,7 +44,8 @@ class Symbols:
         """Cut the modes into blocks that stay in cache, each with its exponentials."""
         lanes, here = self.drift[0].shape[1], self.k.device.type == "cpu"
         if not here or self.plan.dim == 1 or torch.is_grad_enabled() or self._steep():
-            step = max(1, (_BLOCK if here else _BLOCK_GPU) // max(lanes, 1))
+            block = _BLOCK * torch.get_num_threads() if here else _BLOCK_GPU
+            step = max(1, block // max(lanes, 1))
             for start in range(0, self.plan.modes, step):
                 cut = slice(start, min(start + step, self.plan.modes))
                 yield cut, self.exponentials(cut)

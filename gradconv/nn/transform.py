@@ -18,7 +18,7 @@ from torch import Tensor
 from gradconv.nn.plan import AxisPlan, Plan
 
 _FOLD_FROM = 64  # shorter axes gain nothing from the half-period symmetry
-# Points transformed at once: 1 MiB in single precision stays in a core's cache; a GPU wants more.
+# Points transformed at once, a core: 1 MiB in single precision stays in cache; a GPU wants more.
 _CHUNK, _CHUNK_GPU = 2**18, 2**27
 _converted: WeakKeyDictionary[AxisPlan | Plan, dict[tuple[object, ...], Tensor]] = (
     WeakKeyDictionary()
@@ -78,7 +78,8 @@ class _Linear(torch.autograd.Function):
     def forward(x: Tensor, plan: Plan, side: str, to_modes: bool) -> Tensor:
         size = int(np.prod([a.n if side == "forward" else a.out for a in plan.axes]))
         count = x.shape[0] if to_modes else x.shape[1]
-        step = max(1, (_CHUNK if x.device.type == "cpu" else _CHUNK_GPU) // size)
+        chunk = _CHUNK * torch.get_num_threads() if x.device.type == "cpu" else _CHUNK_GPU
+        step = max(1, chunk // size)
         chunks = [slice(i, min(i + step, count)) for i in range(0, count, step)]
         if to_modes:
             z = x.new_empty(2, count, plan.modes)
