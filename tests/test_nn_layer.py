@@ -214,7 +214,9 @@ def test_first_and_second_derivatives_pass_gradcheck(n, padding):
 
 
 def test_compiled_graph_is_whole_and_gives_the_same():
-    layer = MeshFreeConv2d(3, 4, widths=(1 / 12, 1 / 8), stride=2, generator=seeded())
+    layer = MeshFreeConv2d(
+        3, 4, widths=(1 / 12, 1 / 8), stride=2, derivatives=2, terms=2, generator=seeded()
+    )
     whole = torch.compile(layer, fullgraph=True, backend="aot_eager")
     x, g = fields(2, 3, 32, 32, dtype=torch.float32), fields(2, 4, 16, 16, dtype=torch.float32)
     expected, leaf = gradients(layer, x, g), x.clone().requires_grad_()

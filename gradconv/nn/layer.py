@@ -162,10 +162,13 @@ class _MeshFreeConv(nn.Module):
         # In the state: weights mean nothing without their unit.
         length = math.sqrt(self.widths[0] * self.widths[1] / 2.0)
         self.register_buffer("length", torch.tensor(length, **options))
+        orders = parameters.derivative_orders(self.dim, derivatives).to(**options)
+        self.register_buffer("_orders", orders, persistent=False)
         self._meshes: set[tuple[int, ...]] = set()
         self.reset_parameters(generator)
 
     length: Tensor
+    _orders: Tensor
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw new weights.
@@ -209,8 +212,7 @@ class _MeshFreeConv(nn.Module):
             amplitude = self.amplitude
         derivative = self.drift.new_zeros(*self.drift.shape[:3], 0)
         if self.derivative is not None:
-            orders = parameters.derivative_orders(self.dim, self.derivatives).to(unit.device)
-            derivative = self.derivative * unit**orders
+            derivative = self.derivative * unit**self._orders
         return PhysicalParameters(amplitude, derivative, diffusion, unit * self.drift)
 
     @torch.no_grad()
@@ -247,7 +249,7 @@ class _MeshFreeConv(nn.Module):
             )
         if derivative is not None:
             weight = present("derivative", self.derivative)
-            orders = parameters.derivative_orders(self.dim, self.derivatives).double()
+            orders = self._orders.cpu().double()
             new.append(
                 (
                     weight,
