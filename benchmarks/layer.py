@@ -8,10 +8,11 @@ machine that is busy with other things slows both. Errors are relative, in the E
 against the same layer in float64 with next to all frequencies; gradients include all weights.
 
 Then the extra peak memory of one training step in fresh processes; the cost against the width of
-the kernels, which shows where the convolution wins; and, where `neuraloperator` is installed, its
-Fourier layer with all modes.
+the kernels, which shows where the convolution wins; the parts of the torch path beside the
+operations that `layer_cost` counts; and, where `neuraloperator` is installed, its Fourier layer
+with all modes.
 
-    python -m benchmarks.layer [--quick] [--threads 2] [--repeats 15] [--json FILE]
+    python -m benchmarks.layer [--quick] [--device cpu] [--threads 2] [--repeats 15] [--json FILE]
 """
 
 from __future__ import annotations
@@ -37,11 +38,15 @@ from torch import Tensor, nn
 
 import gradconv
 from benchmarks.memory import peak
-from gradconv.nn import MeshFreeConv2d
+from gradconv.nn import MeshFreeConv2d, layer_cost
 from gradconv.nn.compiled import available
+from gradconv.nn.mixing import mix, mix_backward, to_modes
+from gradconv.nn.transform import analyse, analyse_output, synthesise, synthesise_input
 
 CHANNELS, BATCH = 32, 4
 MESHES = (128, 256, 512)
+MESHES_GPU = (256, 512, 1024, 2048)
+DEVICE = torch.device("cpu")  # set by --device
 EIGENVALUES = (1.4e-4, 2.8e-4)
 CELLS = 5.2  # standard deviation of these kernels, in cells of 256², in the middle of the range
 DRIFT = 0.01
@@ -107,11 +112,11 @@ def mesh_free(path: str, cells: float) -> MeshFreeConv2d:
     layer = MeshFreeConv2d(CHANNELS, CHANNELS, path=path)
     amplitude, diffusion, drift = kernels(cells)
     layer.set_physical(amplitude=amplitude, diffusion=diffusion, drift=drift)
-    return layer
+    return layer.to(DEVICE)
 
 
 def convolution() -> nn.Module:
-    return nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
+    return nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1).to(DEVICE)
 
 
 def fourier_layer(n: int) -> nn.Module | None:
@@ -121,13 +126,13 @@ def fourier_layer(n: int) -> nn.Module | None:
     except ImportError:
         return None
     layer: nn.Module = SpectralConv(CHANNELS, CHANNELS, (n, n))
-    return layer
+    return layer.to(DEVICE)
 
 
 def fields(n: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(n)
     x, g = (torch.randn(BATCH, CHANNELS, n, n, generator=generator) for _ in range(2))
-    return x.requires_grad_(), g
+    return x.to(DEVICE).requires_grad_(), g.to(DEVICE)
 
 
 def step(layer: nn.Module, x: Tensor, g: Tensor) -> Tensor:
@@ -138,10 +143,17 @@ def step(layer: nn.Module, x: Tensor, g: Tensor) -> Tensor:
     return y
 
 
+def synchronise() -> None:
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
 def seconds(work: Callable[[], object]) -> tuple[float, float]:
     """Wall clock and processor time of all threads."""
+    synchronise()
     start, busy = time.perf_counter(), time.process_time()
     work()
+    synchronise()
     return time.perf_counter() - start, time.process_time() - busy
 
 
@@ -149,6 +161,7 @@ def error(layer: MeshFreeConv2d, n: int, cells: float) -> float:
     """Largest relative error of the output and of each gradient, on one field of the batch."""
     x, g = (v.detach()[:1] for v in fields(n))
     exact = MeshFreeConv2d(CHANNELS, CHANNELS, path="torch", tolerance=1e-10, dtype=torch.float64)
+    exact = exact.to(DEVICE)
     exact.load_state_dict(layer.state_dict())
     results = []
     for module, dtype in ((layer, torch.float32), (exact, torch.float64)):
@@ -195,7 +208,7 @@ def compare(name: str, layer: nn.Module, n: int, cells: float, repeats: int) -> 
 
 
 def paths() -> tuple[str, ...]:
-    return ("compiled", "torch") if available()[0] else ("torch",)
+    return ("compiled", "torch") if available()[0] and DEVICE.type == "cpu" else ("torch",)
 
 
 def on_meshes(meshes: tuple[int, ...], repeats: int, fourier: bool) -> list[Comparison]:
@@ -207,6 +220,49 @@ def on_meshes(meshes: tuple[int, ...], repeats: int, fourier: bool) -> list[Comp
         if layer is not None:
             found.append(compare("Fourier", layer, n, CELLS, min(repeats, 3)))
     return found
+
+
+@dataclass(frozen=True)
+class Part:
+    """One step of the torch path, forward and backward: seconds and operations of the model."""
+
+    part: str
+    n: int
+    seconds: float
+    operations: float
+
+
+def breakdown(n: int, repeats: int) -> list[Part]:
+    """Time analysis, mixing and synthesis by themselves, beside what `layer_cost` counts."""
+    layer = mesh_free("torch", CELLS)
+    cost, plan = layer_cost(layer, (n, n), BATCH), layer.plan((n, n))
+    x, g = (v.detach().flatten(0, 1) for v in fields(n))
+    with torch.no_grad():
+        p = layer.kernels()
+        z, back = analyse(x, plan), analyse_output(g, plan)
+        into, out = (to_modes(v, 1, BATCH) for v in (z, back))
+        works = {
+            "analysis": lambda: (analyse(x, plan), analyse_output(g, plan)),
+            "mixing": lambda: (mix(into, p, plan), mix_backward(out, into, p, plan, (True, True))),
+            "synthesis": lambda: (synthesise(z, plan), synthesise_input(back, plan)),
+        }
+        found = []
+        for name, work in works.items():
+            work()
+            times = [seconds(work)[0] for _ in range(repeats)]
+            found.append(Part(name, n, statistics.median(times), getattr(cost, name)))
+    return found
+
+
+def part_table(found: list[Part]) -> Table:
+    table = Table(title="Parts of the torch path, forward and backward")
+    for column in ("mesh", "part", "step [ms]", "GFLOP", "GFLOP/s"):
+        table.add_column(column, justify="left" if column == "part" else "right")
+    for f in found:
+        rate = f.operations / f.seconds / 1e9
+        values = (f"{1e3 * f.seconds:.1f}", f"{f.operations / 1e9:.2f}", f"{rate:.0f}")
+        table.add_row(f"{f.n}²", f.part, *values)
+    return table
 
 
 def over_widths(widths: tuple[float, ...], repeats: int) -> list[Comparison]:
@@ -240,8 +296,10 @@ def grow(name: str, n: int) -> int:
 
 
 def environment(threads: int) -> dict[str, str]:
+    gpu = torch.cuda.get_device_name() if DEVICE.type == "cuda" else "none"
     return {
-        "gradconv": f"{gradconv.__version__} in {Path(gradconv.__file__ or '').parent}",
+        "gpu": gpu,
+        "gradconv": gradconv.__version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
         "torch": torch.__version__,
@@ -305,20 +363,26 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.layer", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--quick", action="store_true", help="two meshes, three widths")
-    parser.add_argument("--only", choices=("meshes", "widths", "memory"), help="one of the tables")
+    parser.add_argument(
+        "--only", choices=("meshes", "parts", "widths", "memory"), help="one of the tables"
+    )
+    parser.add_argument("--device", default="cpu", help="cpu or a CUDA device; default: cpu")
     parser.add_argument("--repeats", type=int, help="paired measurements, default 15, quick 5")
     parser.add_argument("--threads", type=int, default=2, help="default: %(default)s")
     parser.add_argument("--no-fourier", action="store_false", dest="fourier")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to a file")
     parser.add_argument("--grow", nargs=2, metavar=("LAYER", "N"), help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
+    global DEVICE
+    DEVICE = torch.device(arguments.device)
     torch.set_num_threads(arguments.threads)
     if arguments.grow:
         print(grow(arguments.grow[0], int(arguments.grow[1])))
         return 0
     quick, only = arguments.quick, arguments.only
     repeats = arguments.repeats or (5 if quick else 15)
-    meshes = MESHES[:2] if quick else MESHES
+    meshes = MESHES if DEVICE.type == "cpu" else MESHES_GPU
+    meshes = meshes[:2] if quick else meshes
     console = Console(width=None if os.isatty(1) else 130)
     settings = environment(arguments.threads)
     console.print(", ".join(f"{name} {value}" for name, value in settings.items()))
@@ -327,11 +391,15 @@ def main(argv: list[str] | None = None) -> int:
         timed = on_meshes(meshes, repeats, arguments.fourier)
         console.print(time_table(timed, "Forward and backward pass with all gradients"))
         results["meshes"] = [asdict(c) for c in timed]
+    if only in (None, "parts"):
+        parts = [part for n in meshes for part in breakdown(n, repeats)]
+        console.print(part_table(parts))
+        results["parts"] = [asdict(part) for part in parts]
     if only in (None, "widths"):
         curve = over_widths(WIDTHS[::3] if quick else WIDTHS, min(repeats, 7))
         console.print(time_table(curve, "Cost against the width of the kernels"))
         results["widths"] = [asdict(c) for c in curve]
-    if only in (None, "memory"):
+    if only == "memory" or (only is None and DEVICE.type == "cpu"):
         used = memories(meshes, arguments.threads)
         console.print(memory_table(used))
         results["memory"] = [asdict(m) for m in used]

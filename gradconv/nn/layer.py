@@ -280,7 +280,7 @@ class _MeshFreeConv(nn.Module):
         kind = self.drift.dtype
         lower = torch.is_autocast_enabled(x.device.type)
         with torch.autocast(x.device.type, enabled=False):
-            p, settings = self._kernels(), self.settings(tuple(x.shape[2:]))
+            p, settings = self.kernels(), self.settings(tuple(x.shape[2:]))
             compiling = torch.compiler.is_compiling()
             if not compiling:
                 self._warn_unresolved(tuple(x.shape[2:]))
@@ -316,7 +316,7 @@ class _MeshFreeConv(nn.Module):
     def plan(self, shape: Sequence[int]) -> Plan:
         """Modes that the layer computes on a mesh of this shape."""
         shape = tuple(int(n) for n in shape)
-        return plan_for(shape, self._kernels(), self.settings(shape))
+        return plan_for(shape, self.kernels(), self.settings(shape))
 
     def unresolved(self, shape: Sequence[int]) -> Tensor:
         """Which kernels are narrower than a cell of a mesh, shape ``(out, in / groups, terms)``."""
@@ -338,7 +338,8 @@ class _MeshFreeConv(nn.Module):
             text += ", zero_mean=True"
         return text + ("" if self.bias is not None else ", bias=False")
 
-    def _kernels(self) -> Parameters:
+    def kernels(self) -> Parameters:
+        """Return the kernels in the layout of the operation, differentiable in the weights."""
         physical = self.physical()
         coefficients = torch.cat([physical.amplitude[..., None], physical.derivative], dim=-1)
         return Parameters(
