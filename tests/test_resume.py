@@ -268,7 +268,7 @@ def test_interrupt_says_how_to_go_on(reference: dict[str, bytes], tmp_path: Path
     )
     deadline = time.monotonic() + 60
     while not list((folder / "parts").glob("[!.]*")) and time.monotonic() < deadline:
-        time.sleep(0.02)
+        time.sleep(0.001)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
