@@ -327,6 +327,11 @@ BAD = [
     ({"restriction": "nearest"}, "`restriction` must be one of"),
     ({"extent": (1.0, -1.0)}, "`extent` must be 2 positive lengths"),
     ({"tolerance": 1.0}, "`tolerance` must lie in"),
+    ({"tolerance": "tight"}, "`tolerance` must lie in"),
+    ({"stride": 2.0}, "`stride` must be 2 whole numbers"),
+    ({"widths": 0.1}, "`widths` must be a range"),
+    ({"extent": ["a", 1]}, "`extent` must be 2 positive lengths"),
+    ({"padding_mode": ["zero"]}, "`padding_mode` must be one of"),
     ({"path": "fast"}, "`path` must be one of"),
     ({"dtype": torch.float16}, "`dtype` must be float32 or float64"),
 ]
@@ -438,7 +443,7 @@ def test_symbols_that_follow_from_row_to_row_are_the_formulas(n, widths, toleran
 
 def test_kernels_too_steep_for_ratios_are_computed_one_by_one():
     """Narrow and wide kernels of one layer: values vanish on a row and matter a few rows on."""
-    layer = MeshFreeConv2d(1, 2, widths=(0.02, 0.3), dtype=torch.float32, path="torch")
+    layer = MeshFreeConv2d(1, 2, widths=(0.02, 0.3), path="torch", generator=seeded())
     thin = np.array([[4.5e-2, 0.0], [0.0, 2.1e-4]])
     turn = np.array([[1.0, -1.0], [1.0, 1.0]]) / math.sqrt(2.0)
     layer.set_physical(diffusion=np.stack([turn @ thin @ turn.T, 2e-4 * np.eye(2)])[:, None, None])
@@ -448,3 +453,96 @@ def test_kernels_too_steep_for_ratios_are_computed_one_by_one():
         gradients(layer, x.float(), g.float()), gradients(Dense(dense), x.float().double(), g)
     )
     assert max(errors.values()) < 1e-4, errors
+
+
+HARD = [
+    {"widths": (0.3, 0.3), "derivatives": 2, "padding_mode": "zero"},
+    {"widths": (1 / 12, 1 / 12), "derivatives": 1, "zero_mean": True, "padding_mode": "zero"},
+    {"widths": (0.47, 0.47)},  # the mean is all but alone
+    {"widths": (1.0, 1.0), "derivatives": 2},
+]
+
+
+@pytest.mark.parametrize("tolerance", [3e-3, 5e-5])
+@pytest.mark.parametrize("options", HARD, ids=str)
+def test_tolerance_holds_for_wide_kernels_and_behind_walls(options, tolerance):
+    layer = MeshFreeConv2d(
+        2, 2, **options, tolerance=tolerance, dtype=torch.float64, generator=seeded(1)
+    )
+    layer.set_physical(drift=0.0)  # a drift would lengthen the extension
+    x, g = fields(1, 2, 32, 32), fields(1, 2, 32, 32, seed=4)
+    errors = relative(gradients(layer, x, g), gradients(Dense(layer), x, g))
+    assert max(errors.values()) < tolerance, errors
+
+
+def test_tolerance_holds_for_small_derivatives_without_a_mean():
+    options = {"widths": (1 / 20, 1 / 10), "derivatives": 2, "zero_mean": True}
+    layer = MeshFreeConv2d(4, 4, **options, tolerance=1e-3, dtype=torch.float64)
+    with torch.no_grad():
+        layer.derivative.mul_(1e-4)
+    x, g = fields(1, 4, 64, 64), fields(1, 4, 64, 64, seed=4)
+    errors = relative(gradients(layer, x, g), gradients(Dense(layer), x, g))
+    assert max(errors.values()) < 1e-3, errors
+
+
+@pytest.mark.filterwarnings("ignore::gradconv.nn.UnresolvedKernelWarning")
+@pytest.mark.parametrize("dim", [2, 3])
+def test_diffusion_stays_positive_definite_in_single_precision(dim):
+    layer = LAYERS[dim](8, 8, widths=(0.1, 0.2), generator=seeded())
+    with torch.no_grad():
+        layer.diffusion.copy_(12.0 * torch.rand(layer.diffusion.shape, generator=seeded(2)))
+        layer.diffusion[..., -1] = 0.0  # GGᵀ is singular
+    assert float(torch.linalg.eigvalsh(layer.physical().diffusion.detach()).min()) > 0.0
+    assert layer(fields(1, 8, *(12,) * dim, dtype=torch.float32)).isfinite().all()
+    again = LAYERS[dim](8, 8, widths=(0.1, 0.2), dtype=torch.float64)
+    again.set_physical(diffusion=layer.double().physical().diffusion)
+    torch.testing.assert_close(
+        again.physical().diffusion, layer.physical().diffusion, rtol=1e-6, atol=0.0
+    )
+
+
+def test_inference_leaves_nothing_that_hinders_derivatives():
+    layer = MeshFreeConv2d(1, 1, widths=(0.2, 0.3), path="torch")
+    x = torch.randn(1, 1, 10, 14)
+    with torch.inference_mode():
+        layer(x)
+    x.requires_grad_()
+    (g,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+    g.square().sum().backward()
+    assert x.grad.norm() > 0.0
+
+
+def test_kernels_that_become_unresolved_are_told_then():
+    layer = MeshFreeConv2d(1, 1, widths=(0.1, 0.2))
+    x = torch.zeros(1, 1, 32, 32)
+    layer(x)
+    layer.set_physical(diffusion=1e-4 * np.eye(2))
+    with pytest.warns(UnresolvedKernelWarning, match="mesh 32×32"):
+        layer(x)
+
+
+def test_layer_without_storage_and_batches_without_fields():
+    layer = MeshFreeConv2d(2, 3, widths=(0.1, 0.2), device="meta")
+    assert layer.drift.is_meta
+    layer = MeshFreeConv2d(2, 3, widths=(0.1, 0.2))
+    layer(torch.zeros(0, 2, 16, 16)).sum().backward()
+    assert all(float(p.grad.abs().max()) == 0.0 for p in layer.parameters())
+
+
+def test_weights_of_half_precision_and_drift_out_of_reach_are_named():
+    with pytest.raises(InputError, match="`dtype` of the weights must be float32 or float64"):
+        MeshFreeConv2d(1, 1, widths=(0.1, 0.2)).half()(torch.zeros(1, 1, 16, 16).half())
+    layer = MeshFreeConv2d(1, 1, widths=(0.1, 0.2), padding_mode="zero", derivatives=1)
+    layer.set_physical(drift=50.0)
+    with pytest.raises(InputError, match="`drift` and `diffusion` must keep kernels within"):
+        layer(torch.zeros(1, 1, 16, 16))
+    with pytest.raises(InputError, match=r"`amplitude` must be finite in torch\.float32"):
+        layer.set_physical(amplitude=1e300)
+    with pytest.raises(InputError, match="`amplitude` must be real numbers"):
+        layer.set_physical(amplitude="loud")
+    with pytest.raises(InputError, match="`shape` must be 2 sizes"):
+        layer.unresolved((32,))
+    with torch.no_grad():
+        layer.derivative.fill_(math.nan)
+    with pytest.raises(InputError, match=r"`derivative` .* finite"):
+        layer(torch.zeros(1, 1, 16, 16))

@@ -14,6 +14,7 @@ from scipy.special import gamma, gammaincc, i0e
 
 _BINS = 24  # kernels of nearly equal decay are counted together
 _ENDS = 9  # candidate band ends a round of the search
+_FIRST = 2.0  # by how much of the first frequency's square a band reaches beyond it
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,15 @@ class Band:
 
     metric: np.ndarray
     radius: float
+
+    def widened(self, steps: tuple[float, ...]) -> Band:
+        """Return the band for frequencies that are multiples of `steps`.
+
+        The band compares integrals over k. Where kernels are as wide as the domain, the mean is all
+        but alone, and what is left out must be small beside the first frequency, not beside them.
+        """
+        first = min(float(self.metric[a, a]) * step**2 for a, step in enumerate(steps))
+        return Band(self.metric / (1.0 + _FIRST * first), self.radius)
 
     def reach(self, axis: int) -> float:
         """Largest k along an axis."""
@@ -91,9 +101,8 @@ def choose_band(
     dim = diffusion.shape[-1]
     square = coefficients**2
     weight = square[:, 0] + square[:, 0].mean()
-    if not weight.any():
-        weight = np.ones_like(weight)
-    shape = np.einsum("p,pab->ab", weight / weight.sum(), np.linalg.inv(diffusion))
+    shared = weight if weight.any() else np.ones_like(weight)
+    shape = np.einsum("p,pab->ab", shared / shared.sum(), np.linalg.inv(diffusion))
     root = np.linalg.cholesky(shape)  # k = root k', so that Σ c² A⁻¹ becomes the identity
     unit = np.swapaxes(root, -1, -2) @ diffusion @ root
     lowest, spread, trace = _decay(unit)
@@ -101,8 +110,10 @@ def choose_band(
     ends = _band_end(energies, lowest, spread, trace, tolerance, dim)
     metric = np.linalg.inv(shape) / ends
     widest = float(np.sqrt(2.0 * _largest(diffusion).max()))
-    # exp(−r²/2w²) falls to the tolerance at r = w √(2 log 1/tol).
-    radius = widest * np.sqrt(2.0 * np.log(1.0 / tolerance)) + float(np.abs(drift).max(initial=0.0))
+    # exp(−r²/2w²) falls to the tolerance at r = w √(2 log 1/tol); one width more makes up for the
+    # powers of r/w in derivatives, and in the gradients by A and b.
+    radius = widest * (np.sqrt(2.0 * np.log(1.0 / tolerance)) + 1.0)
+    radius += float(np.abs(drift).max(initial=0.0))
     return Band((metric + metric.T) / 2.0, radius)
 
 
@@ -136,7 +147,10 @@ def _largest(a: np.ndarray) -> np.ndarray:
 def _energies(
     square: np.ndarray, weight: np.ndarray, root: np.ndarray, dim: int
 ) -> list[np.ndarray]:
-    """Squared size of the prefactor's terms of degree 0, 1, 2 in the ball's coordinates."""
+    """Squared size of the prefactor's terms of degree 0, 1, 2 in the ball's coordinates.
+
+    Each kernel counts with at least the mean of all: its gradient is wanted, however small it is.
+    """
     energies = [weight]
     # |p·k| ≤ |rootᵀp| |k'|, with the norm of root in place of the direction.
     stretch = float(np.linalg.norm(root, 2)) ** 2
@@ -168,16 +182,23 @@ def _band_end(
     decay, narrow = decay[filled, None], narrow[filled, None]
     surface = np.pi ** (dim / 2.0) / gamma(dim / 2.0)
     mass = np.pi ** (dim / 2.0) / np.sqrt(_product(lowest, spread, trace, dim) * 2.0**dim)
+    ones = np.ones_like(lowest)
+    # Output, gradients by drift and by diffusion; then by the coefficients of each degree alone.
+    cases = [
+        [(energy, degree + extra) for degree, energy in enumerate(energies)] for extra in (0, 1, 2)
+    ]
+    cases += [[(ones, degree)] for degree in range(len(energies))]
     conditions = []
-    for extra in range(3):  # output and amplitude, drift, diffusion
+    for case in cases:
         parts, total = [], 0.0
-        for degree, energy in enumerate(energies):
-            s = dim / 2.0 + degree + extra
+        for energy, power in case:
+            s = dim / 2.0 + power
             binned = np.bincount(bins, energy, _BINS)[filled, None]
             parts.append((s, surface * gamma(s) * binned / (2.0 * decay) ** s))
             # Jensen's inequality bounds the moment of |k|² from below.
-            total += float((energy * mass * (trace / 4.0) ** (degree + extra)).sum())
-        conditions.append((parts, tolerance**2 * total))
+            total += float((energy * mass * (trace / 4.0) ** power).sum())
+        if total > 0.0:
+            conditions.append((parts, tolerance**2 * total))
 
     def missed(ends: np.ndarray) -> np.ndarray:
         angular = i0e(ends * narrow) if dim == 2 else 1.0

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradconv.errors import InputError, unknown_name
+from gradconv.errors import InputError, shortened, unknown_name
 from gradconv.nn.plan import WALLS
 
 ALIASES = {"circular": "periodic", "zeros": "zero"}  # torch's names of paddings
@@ -33,37 +33,50 @@ def check_counts(in_channels: int, out_channels: int, groups: int, terms: int) -
 
 def per_axis(name: str, value: int | Sequence[int], dim: int) -> tuple[int, ...]:
     """One whole number an axis."""
-    values = (value,) * dim if isinstance(value, int) else tuple(value)
+    values = tuple(value) if isinstance(value, Sequence) else (value,) * dim
     whole = all(isinstance(v, int) and not isinstance(v, bool) and v >= 1 for v in values)
     if not whole or len(values) != dim:
         raise InputError(f"`{name}` must be {dim} whole numbers of at least 1; got {value!r}")
     return values
 
 
+def checked_mesh(shape: Sequence[int], dim: int) -> tuple[int, ...]:
+    """Points along each axis of a mesh."""
+    values = tuple(shape) if isinstance(shape, Sequence) else (shape,)
+    if len(values) != dim or not all(_is_number(n) and int(n) == n and n >= 2 for n in values):
+        raise InputError(f"`shape` must be {dim} sizes of at least 2; got {shape!r}")
+    return tuple(int(n) for n in values)
+
+
 def checked_padding(mode: str) -> str:
     """Name of a padding, with torch's own names understood."""
-    mode = ALIASES.get(mode, mode)
-    if mode not in WALLS:
+    known = ALIASES.get(mode, mode) if isinstance(mode, str) else mode
+    if not isinstance(known, str) or known not in WALLS:
         raise unknown_name("padding_mode", mode, [*WALLS, *ALIASES])
-    return mode
+    return known
 
 
 def checked_sides(extent: float | Sequence[float], dim: int) -> tuple[float, ...]:
     """Sides of a domain."""
-    sides = (extent,) * dim if isinstance(extent, (int, float)) else tuple(extent)
-    if len(sides) != dim or not all(math.isfinite(s) and s > 0 for s in sides):
+    sides = tuple(extent) if isinstance(extent, Sequence) else (extent,) * dim
+    if len(sides) != dim or not all(_is_number(s) and s > 0 for s in sides):
         raise InputError(f"`extent` must be {dim} positive lengths; got {extent!r}")
     return tuple(float(s) for s in sides)
 
 
 def checked_widths(widths: tuple[float, float]) -> tuple[float, float]:
     """Range of widths."""
-    sound = len(widths) == 2 and all(math.isfinite(w) for w in widths)
+    sound = isinstance(widths, Sequence) and len(widths) == 2 and all(map(_is_number, widths))
     if not sound or not 1e-6 <= widths[0] <= widths[1] <= 1e3:
         raise InputError(
             f"`widths` must be a range (low, high) with 1e-6 <= low <= high <= 1000; got {widths!r}"
         )
     return float(widths[0]), float(widths[1])
+
+
+def _is_number(value: object) -> bool:
+    real = isinstance(value, (int, float, np.integer, np.floating))
+    return real and not isinstance(value, bool) and math.isfinite(value)  # type: ignore[arg-type]
 
 
 def checked_derivatives(derivatives: int, zero_mean: bool) -> int:
@@ -77,7 +90,7 @@ def checked_derivatives(derivatives: int, zero_mean: bool) -> int:
 
 def checked_tolerance(tolerance: float | None) -> float | None:
     """Tolerance of the truncation, or None."""
-    if tolerance is not None and not 1e-15 <= tolerance <= 0.1:
+    if tolerance is not None and not (_is_number(tolerance) and 1e-15 <= tolerance <= 0.1):
         raise InputError(f"`tolerance` must lie in 1e-15 to 0.1; got {tolerance!r}")
     return tolerance
 
@@ -92,7 +105,12 @@ def present(name: str, weight: Tensor | None) -> Tensor:
 def shaped(name: str, values: Any, shape: tuple[int, ...]) -> Tensor:
     """Finite values of a shape, in double precision."""
     if not isinstance(values, Tensor):
-        values = torch.from_numpy(np.asarray(values, dtype=np.float64))
+        try:
+            values = torch.from_numpy(np.asarray(values, dtype=np.float64))
+        except (TypeError, ValueError):
+            raise InputError(f"`{name}` must be real numbers; got {shortened(values)}") from None
+    if values.is_complex():
+        raise InputError(f"`{name}` must be real numbers; got {values.dtype}")
     array = values.detach().to(device="cpu", dtype=torch.float64)
     try:
         array = array.broadcast_to(shape)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradconv.errors import InputError
+from gradconv.nn.checks import checked_mesh
 from gradconv.nn.layer import _MeshFreeConv
 from gradconv.nn.pairs import degree_of, monomials
 from gradconv.nn.plan import AxisPlan, Plan
@@ -82,11 +83,9 @@ def layer_cost(layer: _MeshFreeConv, shape: Sequence[int], batch: int = 1) -> La
     """
     if not isinstance(layer, _MeshFreeConv):
         raise InputError(f"`layer` must be a MeshFreeConv; got {type(layer).__name__}")
-    points = tuple(int(n) for n in shape)
-    if len(points) != layer.dim or min(points) < 2:
-        raise InputError(f"`shape` must be {layer.dim} sizes of at least 2; got {tuple(shape)}")
-    if batch < 1:
-        raise InputError(f"`batch` must be at least 1; got {batch}")
+    points = checked_mesh(shape, layer.dim)
+    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+        raise InputError(f"`batch` must be a whole number of at least 1; got {batch!r}")
     plan = layer.plan(points)
     fields = batch * layer.in_channels
     made = batch * layer.out_channels

@@ -15,6 +15,7 @@ from gradconv.nn import parameters
 from gradconv.nn.checks import (
     check_counts,
     checked_derivatives,
+    checked_mesh,
     checked_padding,
     checked_sides,
     checked_tolerance,
@@ -31,6 +32,7 @@ from gradconv.nn.plan import WALLS, Plan
 from gradconv.restriction import RESTRICTIONS
 
 # Of the truncation alone; with rounding 1e-4 is kept in single precision.
+_WARNED = -1  # in place of a version: a mesh that was warned of
 _TOLERANCES = {torch.float32: 5e-5, torch.float64: 1e-13}
 
 
@@ -87,7 +89,7 @@ class _MeshFreeConv(nn.Module):
     derivative : Parameter, shape ``(out, in / groups, terms, P)``
         p and q over powers of `length`; None without derivatives.
     diffusion : Parameter, shape ``(out, in / groups, terms, d(d+1)/2)``
-        Lower triangle of G, row by row, with A = length² (GGᵀ + 1e-6 I).
+        Lower triangle of G, row by row, with A = length² (GGᵀ + 1e-6 (1 + |G|²) I).
     drift : Parameter, shape ``(out, in / groups, terms, d)``
         b / length.
     length : float
@@ -102,6 +104,13 @@ class _MeshFreeConv(nn.Module):
     -----
     UnresolvedKernelWarning
         Once a mesh, if a kernel is narrower than a cell.
+
+    Notes
+    -----
+    Input is batched. Where the narrow axis of a kernel is less than about a hundredth of the wide
+    one, single precision keeps fewer than four digits. `torch.func` transforms are not supported;
+    derivatives of any order are, but under `torch.compile` only the first. The state holds
+    weights and their unit; `extent`, `padding_mode` and the like are those of the new layer.
 
     References
     ----------
@@ -149,7 +158,7 @@ class _MeshFreeConv(nn.Module):
         self.path = path
         kind = dtype or torch.get_default_dtype()
         if kind not in _TOLERANCES:
-            raise InputError(f"`dtype` must be float32 or float64; got {kind}")
+            raise InputError(f"`dtype` must be float32 or float64; got {kind!r}")
         options: dict[str, Any] = {"device": device, "dtype": kind}
         pairs = (out_channels, in_channels // groups, terms)
         extra = len(monomials(self.dim, derivatives)) - 1
@@ -164,7 +173,7 @@ class _MeshFreeConv(nn.Module):
         self.register_buffer("length", torch.tensor(length, **options))
         orders = parameters.derivative_orders(self.dim, derivatives).to(**options)
         self.register_buffer("_orders", orders, persistent=False)
-        self._meshes: set[tuple[int, ...]] = set()
+        self._told: dict[tuple[int, ...], int] = {}  # weights for which a mesh was looked at
         self.reset_parameters(generator)
 
     length: Tensor
@@ -178,6 +187,8 @@ class _MeshFreeConv(nn.Module):
         kernels, as all are after a first layer, keep their variance. Derivative terms add a
         fifth of that for a field of correlation length `widths[1]`, or all with `zero_mean`.
         """
+        if self.drift.is_meta:
+            return
         pairs = tuple(self.diffusion.shape[:3])
         fan_in = pairs[1] * pairs[2]
         a = parameters.initial_diffusion(pairs, self.dim, self.widths, generator)
@@ -238,30 +249,24 @@ class _MeshFreeConv(nn.Module):
             layer has no such weights. No weight is changed then.
         """
         unit = float(self.length)
-        new: list[tuple[Tensor, Tensor]] = []
+        new: dict[str, tuple[Tensor, Tensor]] = {}
         pairs = tuple(self.drift.shape[:3])
         if amplitude is not None:
-            new.append(
-                (
-                    present("amplitude", self.amplitude),
-                    shaped("amplitude", amplitude, pairs),
-                )
-            )
+            weight = present("amplitude", self.amplitude)
+            new["amplitude"] = (weight, shaped("amplitude", amplitude, pairs))
         if derivative is not None:
             weight = present("derivative", self.derivative)
-            orders = self._orders.cpu().double()
-            new.append(
-                (
-                    weight,
-                    shaped("derivative", derivative, tuple(weight.shape)) / unit**orders,
-                )
-            )
+            values = shaped("derivative", derivative, tuple(weight.shape))
+            new["derivative"] = (weight, values / unit ** self._orders.cpu().double())
         if diffusion is not None:
             a = shaped("diffusion", diffusion, (*pairs, self.dim, self.dim))
-            new.append((self.diffusion, parameters.cholesky_factor(a / unit**2)))
+            new["diffusion"] = (self.diffusion, parameters.cholesky_factor(a / unit**2))
         if drift is not None:
-            new.append((self.drift, shaped("drift", drift, tuple(self.drift.shape)) / unit))
-        for weight, values in new:
+            new["drift"] = (self.drift, shaped("drift", drift, tuple(self.drift.shape)) / unit)
+        for name, (weight, values) in new.items():
+            if not torch.isfinite(values.to(weight.dtype)).all():
+                raise InputError(f"`{name}` must be finite in {weight.dtype}; got an overflow")
+        for weight, values in new.values():
             weight.copy_(values)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, in, *n) -> (B, out, *n / stride)
@@ -315,15 +320,19 @@ class _MeshFreeConv(nn.Module):
 
     def plan(self, shape: Sequence[int]) -> Plan:
         """Modes that the layer computes on a mesh of this shape."""
-        shape = tuple(int(n) for n in shape)
+        shape = checked_mesh(shape, self.dim)
         return plan_for(shape, self.kernels(), self.settings(shape))
 
     def unresolved(self, shape: Sequence[int]) -> Tensor:
         """Which kernels are narrower than a cell of a mesh, shape ``(out, in / groups, terms)``."""
+        mesh = checked_mesh(shape, self.dim)
+        cell = max(s / n for s, n in zip(self.sides(mesh), mesh, strict=True))
         with torch.no_grad():
-            cell = max(s / n for s, n in zip(self.sides(tuple(shape)), shape, strict=True))
-            # The smallest eigenvalue is at least 1 / tr A⁻¹, with which most need no more.
-            return self.physical().widths[..., 0] < cell
+            return parameters.narrowest(self.physical().diffusion) < cell
+
+    def keep_quiet(self, shape: Sequence[int]) -> None:
+        """Give no warning of unresolved kernels on a mesh."""
+        self._told[checked_mesh(shape, self.dim)] = _WARNED
 
     def extra_repr(self) -> str:
         """Arguments that matter."""
@@ -347,12 +356,14 @@ class _MeshFreeConv(nn.Module):
         )
 
     def _warn_unresolved(self, shape: tuple[int, ...]) -> None:
-        if shape in self._meshes:
+        version = self.diffusion._version
+        if self._told.get(shape) in (version, _WARNED):
             return
-        self._meshes.add(shape)
+        self._told[shape] = version
         narrow = self.unresolved(shape)
         if narrow.any():
-            least = float(self.physical().widths.detach().min())
+            self._told[shape] = _WARNED
+            least = float(parameters.narrowest(self.physical().diffusion.detach()).min())
             cells = "×".join(str(n) for n in shape)
             warnings.warn(
                 f"{int(narrow.sum())} of {narrow.numel()} kernels of {type(self).__name__} are "
@@ -378,6 +389,11 @@ class _MeshFreeConv(nn.Module):
         if x.device != self.drift.device:
             raise InputError(
                 f"`x` and the weights must be on one device; got {x.device} and {self.drift.device}"
+            )
+        if self.drift.dtype not in _TOLERANCES:
+            raise InputError(
+                "`dtype` of the weights must be float32 or float64 (autocast takes shorter input); "
+                f"got {self.drift.dtype}"
             )
         same = x.dtype == self.drift.dtype
         if not same and not (x.is_floating_point() and torch.is_autocast_enabled(x.device.type)):

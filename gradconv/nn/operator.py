@@ -86,7 +86,8 @@ def mesh_free(
     p = Parameters(*kernels, settings.groups)
     plan = plan_for(x.shape[2:], p, settings)
     if x.shape[0] == 0:
-        return x.new_zeros(0, len(drift), *plan.out_shape)
+        linked = x.sum() + sum(v.sum() for v in (*kernels, *([] if bias is None else [bias])))
+        return x.new_zeros(0, len(drift), *plan.out_shape) + 0.0 * linked
     if uses_compiled(x, p, plan, settings.path):
         found = _Compiled.apply(x, *kernels, bias, settings.groups, plan)  # type: ignore[no-untyped-call]
         y: Tensor = found[0]
@@ -102,7 +103,13 @@ def plan_for(shape: tuple[int, ...], p: Parameters, settings: Settings) -> Plan:
     joined = torch.cat(parts, dim=1).to(device="cpu", dtype=torch.float64).numpy()
     columns = [int(v.shape[1]) for v in parts]
     coefficients, quadratic, drift = np.split(joined, np.cumsum(columns)[:-1], axis=1)
-    for name, values in (("amplitude", coefficients), ("diffusion", quadratic), ("drift", drift)):
+    weights = {
+        "amplitude": coefficients[:, :1],
+        "derivative": coefficients[:, 1:],
+        "diffusion": quadratic,
+        "drift": drift,
+    }
+    for name, values in weights.items():
         if not np.isfinite(values).all():
             raise InputError(
                 f"`{name}` of a mesh-free convolution must be finite; got NaN or infinity "

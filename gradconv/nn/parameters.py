@@ -15,7 +15,8 @@ from torch import Tensor
 from gradconv.errors import InputError
 from gradconv.nn.pairs import monomials
 
-# A = length² (GGᵀ + FLOOR I): positive definite whatever the weights.
+# A = length² (GGᵀ + FLOOR (1 + |G|²) I): positive definite whatever the weights, in single
+# precision too, where GGᵀ alone may not be.
 FLOOR = 1e-6
 
 
@@ -58,12 +59,13 @@ def pack(matrices: Tensor) -> Tensor:
 
 
 def cholesky_product(factor: Tensor, dim: int) -> Tensor:
-    """GGᵀ + FLOOR I from the lower triangle of G, row by row; shape ``(…, d, d)``."""
+    """GGᵀ + FLOOR (1 + |G|²) I from the lower triangle of G, row by row; shape ``(…, d, d)``."""
     rows, columns = np.tril_indices(dim)
     g = factor.new_zeros(*factor.shape[:-1], dim, dim)
     g[..., rows, columns] = factor
     eye = torch.eye(dim, dtype=factor.dtype, device=factor.device)
-    return g @ g.transpose(-1, -2) + FLOOR * eye
+    floor = FLOOR * (1.0 + factor.square().sum(dim=-1))
+    return g @ g.transpose(-1, -2) + floor[..., None, None] * eye
 
 
 def cholesky_factor(matrices: Tensor, argument: str = "diffusion") -> Tensor:
@@ -79,16 +81,29 @@ def cholesky_factor(matrices: Tensor, argument: str = "diffusion") -> Tensor:
         raise InputError(f"`{argument}` must be finite; got NaN or infinity")
     if not torch.allclose(matrices, matrices.transpose(-1, -2), rtol=1e-6, atol=0.0):
         raise InputError(f"`{argument}` must be symmetric; got a matrix that is not")
-    lowest = float(torch.linalg.eigvalsh(matrices.double()).min()) if matrices.numel() else 1.0
-    if lowest <= FLOOR:
-        raise InputError(
-            f"`{argument}` must have eigenvalues above {FLOOR:g} of the layer's length squared; "
-            f"got {lowest:.3g}"
-        )
+    doubles = matrices.double()
+    trace = doubles.diagonal(dim1=-2, dim2=-1).sum(dim=-1)
+    floor = FLOOR * (1.0 + trace) / (1.0 + FLOOR * dim)  # FLOOR (1 + |G|²)
     eye = torch.eye(dim, dtype=torch.float64, device=matrices.device)
-    g = torch.linalg.cholesky(matrices.double() - FLOOR * eye)
+    rest = doubles - floor[..., None, None] * eye
+    lowest = float(torch.linalg.eigvalsh(rest).min()) if matrices.numel() else 1.0
+    if lowest <= 0.0:
+        raise InputError(
+            f"`{argument}` must have eigenvalues above {FLOOR:g} (1 + trace), in units of the "
+            f"layer's length squared; got one {-lowest:.3g} below"
+        )
     rows, columns = np.tril_indices(dim)
-    return g[..., rows, columns].to(matrices.dtype)
+    return torch.linalg.cholesky(rest)[..., rows, columns].to(matrices.dtype)
+
+
+def narrowest(diffusion: Tensor) -> Tensor:
+    """Standard deviation along the narrowest axis of each kernel, shape ``(…)``."""
+    if diffusion.shape[-1] == 2:
+        a, b, c = diffusion[..., 0, 0], diffusion[..., 0, 1], diffusion[..., 1, 1]
+        largest = (a + c) / 2.0 + torch.hypot((a - c) / 2.0, b)
+        # The determinant over the larger root: the difference would cancel.
+        return torch.sqrt(2.0 * (a * c - b * b).clamp_min(0.0) / largest)
+    return torch.sqrt(2.0 * torch.linalg.eigvalsh(diffusion)[..., 0].clamp_min(0.0))
 
 
 def initial_diffusion(

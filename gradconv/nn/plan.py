@@ -20,6 +20,7 @@ from gradconv.restriction import RESTRICTIONS
 
 # Paddings, and the name of the same wall in `gradconv.restriction`.
 WALLS = {"periodic": "periodic", "reflect": "reflecting", "zero": "zero"}
+_WIDEST = 32.0  # sides of the domain that a zero extension may have
 _EXTENSION_STEP = 16  # zero extensions grow by n/16, so that few matrices are ever made
 
 
@@ -156,12 +157,15 @@ def make_plan(
     band : Band
         The frequencies that matter.
     """
+    cells = [
+        extended(n, padding, band.radius / side) for n, side in zip(shape, extent, strict=True)
+    ]
+    lengths = [side * c / n for n, side, c in zip(shape, extent, cells, strict=True)]
+    band = band.widened(tuple(2.0 * np.pi / length for length in lengths))
     axes = []
     for a, (n, side) in enumerate(zip(shape, extent, strict=True)):
-        cells = extended(n, padding, band.radius / side)
-        length = side * cells / n
-        highest = min(cells // 2, int(band.reach(a) * length / (2.0 * np.pi)))
-        axes.append(_axis(n, cells, side, padding, stride[a], restriction, highest))
+        highest = min(cells[a] // 2, int(band.reach(a) * lengths[a] / (2.0 * np.pi)))
+        axes.append(_axis(n, cells[a], side, padding, stride[a], restriction, highest))
     reach = _reach(tuple(axes), band)
     return _plan(tuple(axes), reach.shape, reach.tobytes())
 
@@ -178,6 +182,11 @@ def extended(n: int, padding: str, radius: float) -> int:
         return n
     if padding == "reflect":
         return 2 * n
+    if radius > _WIDEST:
+        raise InputError(
+            f"`drift` and `diffusion` must keep kernels within {_WIDEST:g} sides of the domain "
+            f"where walls are zero; got kernels that reach {radius:.3g}"
+        )
     step = max(1, n // _EXTENSION_STEP)
     margin = step * int(np.ceil(n * radius / step))
     return n + max(1, margin)

@@ -106,9 +106,10 @@ def constant(holder: AxisPlan | Plan, name: object, like: Tensor) -> Tensor:
     key = (name, like.dtype, like.device)
     if key not in kept:
         values = name(holder) if callable(name) else getattr(holder, str(name))
-        array = np.ascontiguousarray(values)
+        array = np.array(values)  # a copy of its own
         dtype = like.dtype if array.dtype.kind == "f" else torch.int64
-        kept[key] = torch.from_numpy(array.copy()).to(device=like.device, dtype=dtype)
+        with torch.inference_mode(False):  # it will serve calls that are differentiated
+            kept[key] = torch.from_numpy(array).to(device=like.device, dtype=dtype)
     return kept[key]
 
 

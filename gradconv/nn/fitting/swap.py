@@ -308,7 +308,7 @@ def _swapped(
     except InputError as error:
         return None, row(reason=str(error), **found)
     layer.train(module.training)
-    layer._meshes.add(mesh)  # the report says what is not resolved here: no warning on this mesh
+    layer.keep_quiet(mesh)  # the report says what is not resolved here
     for name, parameter in layer.named_parameters():
         old = module.bias if name == "bias" and module.bias is not None else module.weight
         parameter.requires_grad_(old.requires_grad)
