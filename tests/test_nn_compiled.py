@@ -9,7 +9,7 @@ import torch
 
 from gradconv.nn import compiled, numba_threads, numba_tiles
 from gradconv.nn.mixing import Parameters
-from gradconv.nn.operator import Settings, plan_for
+from gradconv.nn.operator import Settings, mesh_free, plan_for
 from gradconv.nn.transform import analyse
 
 SINGLE, DOUBLE = torch.float32, torch.float64
@@ -68,18 +68,19 @@ def dense(x, coefficients, quadratic, drift, groups, nyquist=True):
     return torch.einsum(f"bo{modes},{tables}->bo{letters}", mixed, *waves).real
 
 
-def plan_of(shape, parameters, groups, tolerance=1e-13, **settings):
+def settings_of(shape, groups, tolerance=1e-13, **settings):
     settings = {
         "padding": "periodic",
         "stride": (1,) * len(shape),
         "restriction": "average",
         **settings,
     }
-    return plan_for(
-        shape,
-        Parameters(*parameters, groups),
-        Settings(groups, (1.0,) * len(shape), tolerance=tolerance, **settings),
-    )
+    return Settings(groups, (1.0,) * len(shape), tolerance=tolerance, **settings)
+
+
+def plan_of(shape, parameters, groups, tolerance=1e-13, **settings):
+    wanted = settings_of(shape, groups, tolerance, **settings)
+    return plan_for(shape, Parameters(*parameters, groups), wanted)
 
 
 def fields(shape, seed=1, dtype=DOUBLE):
@@ -113,7 +114,10 @@ CASES = {
     "odd by even": ((11, 16), 5, (1, 1, 1), 1, 0),
     "one row": ((1, 16), 2, (2, 3, 1), 1, 0),
     "four points": ((4, 6), 2, (2, 2, 1), 1, 0),
+    "whole vectors": ((34, 44), 1, (2, 2, 1), 1, 0),
+    "two panels": ((8, 140), 1, (1, 2, 1), 1, 0),
     "line": ((18,), 3, (3, 2, 1), 1, 0),
+    "line of whole vectors": ((70,), 2, (2, 1, 1), 1, 0),
     "odd line": ((17,), 40, (2, 1, 1), 1, 0),
     "two groups": ((12, 8), 2, (4, 3, 1), 2, 0),
     "depthwise": ((8, 12), 2, (5, 1, 1), 5, 0),
@@ -180,12 +184,10 @@ def test_the_comparison_sees_a_nyquist_mode_counted_twice():
 )
 def test_walls_and_strides_are_those_of_the_torch_path(settings):
     # The torch path is tested against dense extensions of its own.
-    from gradconv.nn.operator import _by_torch
-
     parameters = kernels((3, 2, 1), 2)
     plan = plan_of((12, 16), parameters, 1, **settings)
     leaves = [v.requires_grad_() for v in (fields((2, 2, 12, 16)), *parameters)]
-    y = _by_torch(leaves[0], Parameters(*leaves[1:], 1), plan)
+    y = mesh_free(*leaves, settings_of((12, 16), 1, path="torch", **settings))
     g = fields(y.shape, seed=2)
     expected = [y.detach(), *torch.autograd.grad(y, leaves, g)]
     bare = [v.detach() for v in leaves]

@@ -26,6 +26,7 @@ _BLOCK = 256  # modes mixed at once, where so many fit into the cache
 _CACHE = 2**18  # bytes of the input's spectrum on a block
 _MOMENT_BYTES = 2**26  # of the partial sums of parameter gradients
 _CHUNKS = (4, 16)  # partial sums: at least, and at most
+_LINE = 64  # bytes of the longest vectors; data that begin on such a line are read faster
 _LARGEST = 4096  # mode numbers up to here have exact phases in single precision
 
 
@@ -233,6 +234,15 @@ def _array(x: Tensor) -> np.ndarray:
     return x.detach().contiguous().numpy()
 
 
+def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """As `new_empty`, by numpy, which asks the system for large pages where torch does not."""
+    dtype = like.detach().numpy().dtype
+    count, line = int(np.prod(shape)), _LINE // dtype.itemsize
+    whole = np.empty(count + line, dtype)
+    skip = -whole.ctypes.data % _LINE // dtype.itemsize
+    return torch.from_numpy(whole[skip : skip + count].reshape(shape))
+
+
 def _modules() -> tuple[Any, Any]:
     found = _kernels()
     if isinstance(found, str):
@@ -243,7 +253,7 @@ def _modules() -> tuple[Any, Any]:
 def _analyse(x: Tensor, output: bool, modes: _Modes, plan: Plan) -> Tensor:
     """Fields on one of the meshes to spectra, ``(B, C, 2, padded modes)``."""
     transform, _ = _modules()
-    spectrum = x.new_empty(*x.shape[:2], 2, modes.padded)
+    spectrum = _empty((*x.shape[:2], 2, modes.padded), x)
     flat = spectrum.numpy().reshape(-1, 2, modes.padded)
     fields = _array(x).reshape(-1, *x.shape[2:])
     sides = [_side(a, output, fields.dtype) for a in plan.axes]
@@ -260,7 +270,7 @@ def _synthesise(spectrum: Tensor, output: bool, modes: _Modes, plan: Plan) -> Te
     """Spectra, weighted by how many modes each stands for, to fields on one of the meshes."""
     transform, _ = _modules()
     sizes_of = [a.out if output else a.n for a in plan.axes]
-    y = spectrum.new_empty(*spectrum.shape[:2], *sizes_of)
+    y = _empty((*spectrum.shape[:2], *sizes_of), spectrum)
     fields = y.numpy().reshape(-1, *sizes_of)
     flat = spectrum.numpy().reshape(-1, 2, modes.padded)
     sides = [_side(a, output, fields.dtype) for a in plan.axes]

@@ -171,6 +171,12 @@ def prepare(quadratic, drift, length1, length2, prepared):
     return flaw
 
 
+@register_jitable
+def aligned(a):
+    """All but the first few numbers, so that vectors do not lie across lines of the cache."""
+    return a[-a.ctypes.data % 64 // a.itemsize :]
+
+
 @register_jitable(inline="always")
 def _loaded(kernels, at):
     """A prepared kernel as numbers, not as memory that a store might change."""
@@ -250,7 +256,7 @@ def mix(x, kernels, coefficients, groups, j1, j2, block, z, begin, end):
     """
     outs, ins, terms, columns = coefficients.shape
     per_group = outs // groups
-    s = np.empty(_TOGETHER * ins * 2 * block, x.dtype)
+    s = aligned(np.empty(_TOGETHER * ins * 2 * block + 16, x.dtype))
     scratch = np.empty(2 * block, x.dtype)
     kernels, coefficients = kernels.reshape(-1), coefficients.reshape(-1)
     x_flat, z_flat = x.reshape(-1), z.reshape(-1)
@@ -273,7 +279,7 @@ def mix(x, kernels, coefficients, groups, j1, j2, block, z, begin, end):
                     s, (0, 2 * block * ins, 2 * block, block),
                     x_flat, (first + group * ins * 2 * modes, 2 * modes, x_image, modes),
                     z_flat, (first + start * 2 * modes, 2 * modes, z_image, modes),
-                    together, ins, len(x), size, False,
+                    together, ins, len(x), size,
                 )  # fmt: skip
 
 
@@ -312,8 +318,8 @@ def mix_adjoint(
     outs, ins, terms, columns = coefficients.shape
     plain = terms * columns == 1
     per_group = outs // groups
-    s = np.empty(_TOGETHER * ins * 2 * block, x.dtype)
-    products = np.empty_like(s)
+    s = aligned(np.empty(_TOGETHER * ins * 2 * block + 16, x.dtype))
+    products = aligned(np.empty(_TOGETHER * ins * 2 * block + 16, x.dtype))
     scratch = np.empty(4 * block, x.dtype)
     kernels, coefficients = kernels.reshape(-1), coefficients.reshape(-1)
     x_flat, g_flat, h_flat = x.reshape(-1), g.reshape(-1), h.reshape(-1)
@@ -329,6 +335,8 @@ def mix_adjoint(
         w12, w22 = part(w, first + 2 * modes, size), part(w, first + 3 * modes, size)
         w1, w2 = part(w, first + 4 * modes, size), part(w, first + 5 * modes, size)
         re, im = part(scratch, 0, size), part(scratch, block, size)
+        if need_x:
+            h[:, :, :, first : first + size] = 0
         ar, ai = part(scratch, 2 * block, size), part(scratch, 3 * block, size)
         for group in range(groups):
             channels = first + group * ins * 2 * modes
@@ -339,7 +347,7 @@ def mix_adjoint(
                         g_flat, (first + start * 2 * modes, 2 * modes, g_image, modes),
                         x_flat, (channels, x_image, 2 * modes, modes),
                         products, (0, 2 * block * ins, 2 * block, block),
-                        together, len(x), ins, size, False,
+                        together, len(x), ins, size,
                     )  # fmt: skip
                 for p in range(together * ins):
                     pair = start * ins + p
@@ -377,5 +385,5 @@ def mix_adjoint(
                         s, (0, 2 * block, 2 * block * ins, block),
                         g_flat, (first + start * 2 * modes, 2 * modes, g_image, modes),
                         h_flat, (channels, 2 * modes, x_image, modes),
-                        ins, together, len(g), size, start > group * per_group,
+                        ins, together, len(g), size,
                     )  # fmt: skip

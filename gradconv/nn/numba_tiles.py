@@ -195,21 +195,28 @@ def product(a, a0, row, step, b, b0, ldb, c, c0, ldc, m, k, n):
         j += 8
 
 
-def _make_complex_tile(rows: int, columns: int, conjugate: str) -> Any:
+def _make_complex_tile(rows: int, columns: int, conjugate: str, add: bool) -> Any:
     """c = Σ_k a[row, k] b[k, column], or added to c; elements are vectors of complex numbers."""
 
     @intrinsic
-    def tile(_context, a, sa, b, sb, c, sc, length, add):
+    def tile(_context, a, sa, b, sb, c, sc, length):
         def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            return _complex_tile_code(context, builder, sig, args, rows, columns, conjugate)
+            return _complex_tile_code(context, builder, sig, args, rows, columns, conjugate, add)
 
-        return types.void(a, sa, b, sb, c, sc, length, add), code
+        return types.void(a, sa, b, sb, c, sc, length), code
 
     return tile
 
 
 def _complex_tile_code(
-    context: Any, builder: Any, sig: Any, args: Any, rows: int, columns: int, conjugate: str
+    context: Any,
+    builder: Any,
+    sig: Any,
+    args: Any,
+    rows: int,
+    columns: int,
+    conjugate: str,
+    add: bool,
 ) -> Any:
     element = sig.args[0].dtype
     scalar = context.get_value_type(element)
@@ -250,7 +257,7 @@ def _complex_tile_code(
         )
         places += [(real,), (real, c_part)]
     zero = ir.Constant(vector, None)
-    initial = [builder.select(args[7], load(*place), zero) for place in places]
+    initial = [load(*place) if add else zero for place in places]
     lines = [builder.gep(a, [builder.mul(a_row, intp(r))]) for r in range(rows)]
     heads = [builder.gep(b, [builder.mul(b_column, intp(n))]) for n in range(columns)]
     before = builder.block
@@ -292,14 +299,14 @@ def _complex_tile_code(
     return context.get_dummy_value()
 
 
-def _make_complex_product(conjugate: str) -> Any:
+def _make_complex_product(conjugate: str, add: bool) -> Any:
     """c[i, j] = Σ_l a[i, l] b[l, j], i < m, j < n, l < k, on `size` modes; or added to c."""
     tile24, tile14, tile21, tile11 = (
-        _make_complex_tile(r, n, conjugate) for r, n in ((2, 4), (1, 4), (2, 1), (1, 1))
+        _make_complex_tile(r, n, conjugate, add) for r, n in ((2, 4), (1, 4), (2, 1), (1, 1))
     )
 
     @kernel(FAST)
-    def run(a, sa, b, sb, c, sc, m, k, n, size, add):
+    def run(a, sa, b, sb, c, sc, m, k, n, size):
         a0, a_row, a_k, a_part = sa
         b0, b_k, b_column, b_part = sb
         c0, c_row, c_column, c_part = sc
@@ -314,15 +321,15 @@ def _make_complex_product(conjugate: str) -> Any:
                     third = (c0 + v + i * c_row + j * c_column, c_row, c_column, c_part)
                     if j + 4 <= n:
                         if pair:
-                            tile24(a, first, b, second, c, third, k, add)
+                            tile24(a, first, b, second, c, third, k)
                         else:
-                            tile14(a, first, b, second, c, third, k, add)
+                            tile14(a, first, b, second, c, third, k)
                         j += 4
                     else:
                         if pair:
-                            tile21(a, first, b, second, c, third, k, add)
+                            tile21(a, first, b, second, c, third, k)
                         else:
-                            tile11(a, first, b, second, c, third, k, add)
+                            tile11(a, first, b, second, c, third, k)
                         j += 1
                 i += 2 if pair else 1
 
@@ -330,90 +337,6 @@ def _make_complex_product(conjugate: str) -> Any:
 
 
 # Flat arrays with (start, strides of the two indices, distance from real to imaginary part).
-complex_product = _make_complex_product("")
-complex_product_conjugate_a = _make_complex_product("a")
-complex_product_conjugate_b = _make_complex_product("b")
-
-
-class _Vectors:
-    """Loads, stores and counts of 8 lanes at places of flat arrays."""
-
-    def __init__(self, context: Any, builder: Any, element: Any) -> None:
-        self.context, self.builder = context, builder
-        self.align = context.get_abi_sizeof(context.get_value_type(element))
-        self.type = ir.VectorType(context.get_value_type(element), LANES)
-
-    def _at(self, kind: Any, array: Any, place: Any) -> Any:
-        data = self.context.make_array(kind)(self.context, self.builder, array).data
-        return self.builder.bitcast(self.builder.gep(data, [place]), self.type.as_pointer())
-
-    def load(self, kind: Any, array: Any, place: Any) -> Any:
-        value = self.builder.load(self._at(kind, array, place))
-        value.align = self.align
-        return value
-
-    def store(self, value: Any, kind: Any, array: Any, place: Any) -> None:
-        self.builder.store(value, self._at(kind, array, place)).align = self.align
-
-    def splat(self, value: Any, kind: Any) -> Any:
-        undefined = ir.Constant(kind, ir.Undefined)
-        first = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-        one = self.builder.insert_element(undefined, value, ir.IntType(32)(0))
-        return self.builder.shuffle_vector(one, undefined, first)
-
-    def first(self, count: Any, value: Any) -> Any:
-        """The lanes below `count` of `value`, the others zero."""
-        kind = ir.VectorType(count.type, LANES)
-        numbers = ir.Constant(kind, list(range(LANES)))
-        inside = self.builder.icmp_signed("<", numbers, self.splat(count, kind))
-        return self.builder.select(inside, value, ir.Constant(self.type, None))
-
-
-@intrinsic
-def take_modes(_context, d, cc, cs, sc, ss, positive, out, re, im):
-    """(C − iσS)(C − iS) of eight modes from products d of waves at four places, σ = ±1."""
-
-    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        v = _Vectors(context, builder, sig.args[0].dtype)
-        d, *places, positive, out, re, im = args
-        cc, cs, sc, ss = (v.load(sig.args[0], d, place) for place in places)
-        plus = builder.icmp_signed(">", positive, positive.type(0))
-        ss = builder.select(plus, builder.fneg(ss), ss)
-        sc = builder.select(plus, builder.fneg(sc), sc)
-        v.store(builder.fadd(cc, ss), sig.args[6], out, re)
-        v.store(builder.fsub(sc, cs), sig.args[6], out, im)
-        return context.get_dummy_value()
-
-    return types.void(d, *[types.intp] * 5, out, *[types.intp] * 2), code
-
-
-@intrinsic
-def put_modes(_context, z, up, down, part, w, ups, downs, d, cc, cs, sc, ss):
-    """Transpose of `take_modes` for σ = 1 and −1 together, weighted; counts end the vectors."""
-
-    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        v = _Vectors(context, builder, sig.args[0].dtype)
-        z, up, down, part, w, ups, downs, d, *places = args
-
-        def weighted(start: Any, count: Any) -> tuple[Any, Any]:
-            weight = v.load(sig.args[4], w, start)
-            real = v.load(sig.args[0], z, start)
-            imaginary = v.load(sig.args[0], z, builder.add(start, part))
-            return (
-                v.first(count, builder.fmul(weight, real)),
-                v.first(count, builder.fmul(weight, imaginary)),
-            )
-
-        (ar, ai), (br, bi) = weighted(up, ups), weighted(down, downs)
-        values = (
-            builder.fadd(ar, br),
-            builder.fneg(builder.fadd(ai, bi)),
-            builder.fsub(bi, ai),
-            builder.fsub(br, ar),
-        )
-        for value, place in zip(values, places, strict=True):
-            v.store(value, sig.args[7], d, place)
-        return context.get_dummy_value()
-
-    integers = types.intp
-    return types.void(z, *[integers] * 3, w, *[integers] * 2, d, *[integers] * 4), code
+complex_product = _make_complex_product("", False)
+complex_product_conjugate_a = _make_complex_product("a", True)  # this one adds
+complex_product_conjugate_b = _make_complex_product("b", False)

@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradconv.nn.numba_tiles import (
-    FAST,
-    LANES,
-    kernel,
-    padded,
-    part,
-    product,
+from gradconv.nn.numba_lanes import (
+    fetch_ahead,
+    fold_lanes,
+    fold_row_lanes,
     put_modes,
     take_modes,
+    unfold_lanes,
+    unfold_row_lanes,
 )
+from gradconv.nn.numba_tiles import FAST, LANES, kernel, padded, part, product
 
-UINT = np.uintp  # an index that cannot be negative is not checked for it
 _BAND = 8  # rows of one tile of a product
-_PANEL = 96  # columns transformed at once along the first axis: folded, they stay in cache
+_PANEL = 128  # columns transformed at once along the first axis: folded, they stay in cache
+_AHEAD = 4  # lines that are asked for before they are read
 
 
 @kernel(FAST)
@@ -41,40 +41,49 @@ def _fold_columns(x, at, width, columns, n, folds, points, f):
                 f0[i] = a[i]
         return
     h = n // 2
+    ahead = _AHEAD * width
+    whole = columns - columns % LANES
     for q in range(points):
-        a, b = part(x, at + q * width, columns), part(x, at + (n - q) % n * width, columns)
-        c, d = part(x, at + (h - q) * width, columns), part(x, at + (h + q) * width, columns)
-        f0, f1 = part(f, q * _PANEL, columns), part(f, q * _PANEL + step, columns)
-        f2, f3 = part(f, q * _PANEL + 2 * step, columns), part(f, q * _PANEL + 3 * step, columns)
-        for i in range(columns):
-            even, odd, late, late_odd = a[i] + b[i], a[i] - b[i], c[i] + d[i], c[i] - d[i]
-            f0[i] = even + late
-            f1[i] = even - late
-            f2[i] = odd - late_odd
-            f3[i] = odd + late_odd
+        a, b = at + q * width, at + (n - q) % n * width
+        c, d = at + (h - q) * width, at + (h + q) * width
+        to = q * _PANEL
+        for i in range(0, columns, 64 // x.itemsize):
+            fetch_ahead(x, a + ahead + i)
+            fetch_ahead(x, b - ahead + i)
+            fetch_ahead(x, c - ahead + i)
+            fetch_ahead(x, d + ahead + i)
+        for i in range(0, whole, LANES):
+            fold_lanes(x, a + i, b + i, c + i, d + i, f, to + i, step)
+        for i in range(whole, columns):
+            even, odd = x[a + i] + x[b + i], x[a + i] - x[b + i]
+            late, late_odd = x[c + i] + x[d + i], x[c + i] - x[d + i]
+            f[to + i], f[to + step + i] = even + late, even - late
+            f[to + 2 * step + i], f[to + 3 * step + i] = odd - late_odd, odd + late_odd
 
 
 @kernel(FAST)
-def _fold_row(x, n, folds, points, f0, f1, f2, f3):
-    """The same along a row."""
+def _fold_row(x, at, n, folds, points, f, to, step):
+    """The same along a row that begins at `at`; its parts begin at `to` and are `step` apart."""
     if folds == 1:
+        a, f0 = part(x, at, points), part(f, to, points)
         for q in range(points):
-            f0[q] = x[q]
+            f0[q] = a[q]
         return
-    n, h = UINT(n), UINT(n // 2)
-    even, late = x[0] + x[0], x[h] + x[h]
-    f0[0] = even + late
-    f1[0] = even - late
-    f2[0] = x[0] - x[0]  # not 0: what is not a number stays so
-    f3[0] = f2[0]
-    for i in range(1, points):
-        q = UINT(i)
-        a, b, c, d = x[q], x[n - q], x[h - q], x[h + q]
+    h = n // 2
+    even, late = x[at] + x[at], x[at + h] + x[at + h]
+    zero = x[at] - x[at]  # not 0: what is not a number stays so
+    f[to], f[to + step], f[to + 2 * step], f[to + 3 * step] = even + late, even - late, zero, zero
+    first = 1
+    while first < points and points > LANES:
+        q = min(first, points - LANES)  # the last ones are done twice
+        back = q + LANES - 1
+        fold_row_lanes(x, at + q, at + n - back, at + h - back, at + h + q, f, to + q, step)
+        first = q + LANES
+    for q in range(first, points):
+        a, b, c, d = x[at + q], x[at + n - q], x[at + h - q], x[at + h + q]
         even, odd, late, late_odd = a + b, a - b, c + d, c - d
-        f0[q] = even + late
-        f1[q] = even - late
-        f2[q] = odd - late_odd
-        f3[q] = odd + late_odd
+        f[to + q], f[to + step + q] = even + late, even - late
+        f[to + 2 * step + q], f[to + 3 * step + q] = odd - late_odd, odd + late_odd
 
 
 @kernel(FAST)
@@ -89,37 +98,46 @@ def _unfold_columns(f, n, folds, points, y, at, width, columns):
                 a[i] = f0[i] + f1[i]
         return
     h = n // 2
+    whole = columns - columns % LANES
     for q in range(points):
-        a, b = part(y, at + q * width, columns), part(y, at + (n - q) % n * width, columns)
-        c, d = part(y, at + (h - q) * width, columns), part(y, at + (h + q) * width, columns)
-        f0, f1 = part(f, q * _PANEL, columns), part(f, q * _PANEL + step, columns)
-        f2, f3 = part(f, q * _PANEL + 2 * step, columns), part(f, q * _PANEL + 3 * step, columns)
-        for i in range(columns):
-            plus, minus = f0[i] + f1[i], f0[i] - f1[i]
-            sine, turned = f2[i] + f3[i], f3[i] - f2[i]
-            b[i] = plus - sine
-            a[i] = plus + sine
-            d[i] = minus - turned
-            c[i] = minus + turned
+        a, b = at + q * width, at + (n - q) % n * width
+        c, d = at + (h - q) * width, at + (h + q) * width
+        to = q * _PANEL
+        for i in range(0, whole, LANES):
+            unfold_lanes(f, to + i, step, y, a + i, b + i, c + i, d + i)
+        for i in range(whole, columns):
+            f0, f1 = f[to + i], f[to + step + i]
+            f2, f3 = f[to + 2 * step + i], f[to + 3 * step + i]
+            plus, minus, sine, turned = f0 + f1, f0 - f1, f2 + f3, f3 - f2
+            y[b + i] = plus - sine
+            y[a + i] = plus + sine
+            y[d + i] = minus - turned
+            y[c + i] = minus + turned
 
 
 @kernel(FAST)
-def _unfold_row(f0, f1, f2, f3, n, folds, points, y):
-    """The same along a row."""
+def _unfold_row(f, to, step, n, folds, points, y, at):
+    """The same along a row, laid out as in folding."""
     if folds == 1:
+        f0, f1, a = part(f, to, points), part(f, to + step, points), part(y, at, points)
         for q in range(points):
-            y[q] = f0[q] + f1[q]
+            a[q] = f0[q] + f1[q]
         return
-    n, h = UINT(n), UINT(n // 2)
-    y[0], y[h] = f0[0] + f1[0], f0[0] - f1[0]
-    for i in range(1, points):
-        q = UINT(i)
-        plus, minus = f0[q] + f1[q], f0[q] - f1[q]
-        sine, turned = f2[q] + f3[q], f3[q] - f2[q]
-        y[n - q] = plus - sine
-        y[q] = plus + sine
-        y[h + q] = minus - turned
-        y[h - q] = minus + turned
+    h = n // 2
+    y[at], y[at + h] = f[to] + f[to + step], f[to] - f[to + step]
+    first = 1
+    while first < points and points > LANES:
+        q = min(first, points - LANES)
+        back = q + LANES - 1
+        unfold_row_lanes(f, to + q, step, y, at + q, at + n - back, at + h - back, at + h + q)
+        first = q + LANES
+    for q in range(first, points):
+        f0, f1, f2, f3 = f[to + q], f[to + step + q], f[to + 2 * step + q], f[to + 3 * step + q]
+        plus, minus, sine, turned = f0 + f1, f0 - f1, f2 + f3, f3 - f2
+        y[at + n - q] = plus - sine
+        y[at + q] = plus + sine
+        y[at + h + q] = minus - turned
+        y[at + h - q] = minus + turned
 
 
 @kernel(FAST)
@@ -226,7 +244,6 @@ def analyse(x, side1, side2, matrix1, matrix2, reach, spectrum, begin, end):
     wave = np.empty(rows * n2p, x.dtype)
     quarter = np.empty(folds2 * rows * q2p, x.dtype)
     step = rows * q2p
-    f1, f2, f3 = min(1, folds2 - 1), min(2, folds2 - 1), folds2 - 1
     products = np.empty(rows * width, x.dtype)
     for image in range(begin, end):
         for first in range(0, n2, _PANEL):
@@ -238,11 +255,7 @@ def analyse(x, side1, side2, matrix1, matrix2, reach, spectrum, begin, end):
                     wave, g * count1 * n2p + first, n2p, count1, q1, padded(columns),
                 )  # fmt: skip
         for row in range(rows):
-            _fold_row(
-                part(wave, row * n2p, n2), n2, folds2, q2,
-                part(quarter, row * q2p, q2), part(quarter, f1 * step + row * q2p, q2),
-                part(quarter, f2 * step + row * q2p, q2), part(quarter, f3 * step + row * q2p, q2),
-            )  # fmt: skip
+            _fold_row(wave, row * n2p, n2, folds2, q2, quarter, row * q2p, step)
         for g1 in range(2 * parities1):
             for band in range(most.shape[1]):
                 row = g1 * count1 + band * _BAND
@@ -274,7 +287,6 @@ def synthesise(spectrum, weights, side1, side2, matrix1, matrix2, reach, y, begi
     products = np.zeros(rows * width, y.dtype)
     quarter = np.empty(2 * parities2 * rows * q2p, y.dtype)
     step = rows * q2p
-    f2, f3 = min(2, 2 * parities2 - 1), 2 * parities2 - 1
     wave = np.zeros(rows * n2p, y.dtype)
     flat = np.empty(2 * parities1 * q1 * _PANEL, y.dtype)
     y_flat = y.reshape(-1)
@@ -294,11 +306,7 @@ def synthesise(spectrum, weights, side1, side2, matrix1, matrix2, reach, y, begi
                         height, max(1, most[g1 % parities1, band, g2 % parities2]), q2p,
                     )  # fmt: skip
         for row in range(rows):
-            _unfold_row(
-                part(quarter, row * q2p, q2), part(quarter, step + row * q2p, q2),
-                part(quarter, f2 * step + row * q2p, q2), part(quarter, f3 * step + row * q2p, q2),
-                n2, folds2, q2, part(wave, row * n2p, n2),
-            )  # fmt: skip
+            _unfold_row(quarter, row * q2p, step, n2, folds2, q2, wave, row * n2p)
         for first in range(0, n2, _PANEL):
             columns = min(_PANEL, n2 - first)
             for g in range(2 * parities1):
@@ -317,19 +325,16 @@ def analyse_rows(x, side, matrix, reach, spectrum, begin, end):
     """Spectra of rows begin … end − 1; x is (rows, n), spectrum (rows, 2, modes)."""
     n, folds, q, r, qp, _ = side
     parities = max(1, folds // 2)
-    quarters = np.zeros((folds, _ROWS, qp), x.dtype)
-    f1, f2, f3 = min(1, folds - 1), min(2, folds - 1), folds - 1
+    flat = np.zeros(folds * _ROWS * qp, x.dtype)
+    x_flat = x.reshape(-1)
     products = np.empty((_ROWS, 2 * parities * r), x.dtype)
     for first in range(begin, end, _ROWS):
         count = min(_ROWS, end - first)
         for i in range(count):
-            _fold_row(
-                x[first + i], n, folds, q,
-                quarters[0, i], quarters[f1, i], quarters[f2, i], quarters[f3, i],
-            )  # fmt: skip
+            _fold_row(x_flat, (first + i) * n, n, folds, q, flat, i * qp, _ROWS * qp)
         for g in range(2 * parities):
             product(
-                quarters.reshape(-1), g % folds * _ROWS * qp, qp, 1, matrix, g * q * r, r,
+                flat, g % folds * _ROWS * qp, qp, 1, matrix, g * q * r, r,
                 products.reshape(-1), g * r, 2 * parities * r, count, q, r,
             )  # fmt: skip
         for i in range(count):
@@ -351,8 +356,8 @@ def synthesise_rows(spectrum, weights, side, matrix, reach, y, begin, end):
     parities = max(1, folds // 2)
     width = 2 * parities * r
     products = np.zeros((_ROWS, width), y.dtype)
-    quarters = np.empty((2 * parities, _ROWS, qp), y.dtype)
-    f2, f3 = min(2, 2 * parities - 1), 2 * parities - 1
+    flat = np.empty(2 * parities * _ROWS * qp, y.dtype)
+    y_flat = y.reshape(-1)
     for first in range(begin, end, _ROWS):
         count = min(_ROWS, end - first)
         for i in range(count):
@@ -366,10 +371,7 @@ def synthesise_rows(spectrum, weights, side, matrix, reach, y, begin, end):
         for g in range(2 * parities):
             product(
                 products.reshape(-1), g * r, width, 1, matrix, g * r * qp, qp,
-                quarters.reshape(-1), g * _ROWS * qp, qp, count, r, qp,
+                flat, g * _ROWS * qp, qp, count, r, qp,
             )  # fmt: skip
         for i in range(count):
-            _unfold_row(
-                quarters[0, i], quarters[1, i], quarters[f2, i], quarters[f3, i],
-                n, folds, q, y[first + i],
-            )  # fmt: skip
+            _unfold_row(flat, i * qp, _ROWS * qp, n, folds, q, y_flat, (first + i) * n)
