@@ -39,9 +39,9 @@ from torch import Tensor, nn
 import gradconv
 from benchmarks.memory import peak
 from gradconv.nn import MeshFreeConv2d, layer_cost
-from gradconv.nn.compiled import available
-from gradconv.nn.mixing import mix, mix_backward, to_modes
-from gradconv.nn.transform import analyse, analyse_output, synthesise, synthesise_input
+from gradconv.nn.engine.compiled import available
+from gradconv.nn.engine.mixing import mix, mix_backward, to_modes
+from gradconv.nn.engine.transform import analyse, analyse_output, synthesise, synthesise_input
 
 CHANNELS, BATCH = 32, 4
 MESHES = (128, 256, 512)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from gradconv.nn import compiled, numba_threads, numba_tiles
-from gradconv.nn.mixing import Parameters
-from gradconv.nn.operator import Settings, mesh_free, plan_for
-from gradconv.nn.transform import analyse
+from gradconv.nn.engine import compiled, numba_threads, numba_tiles
+from gradconv.nn.engine.mixing import Parameters
+from gradconv.nn.engine.operator import Settings, mesh_free, plan_for
+from gradconv.nn.engine.transform import analyse
 
 SINGLE, DOUBLE = torch.float32, torch.float64
 # Relative, in the Euclidean norm; the truncation is at 1e-13.
@@ -359,12 +359,12 @@ def fresh_modules():
 
 @pytest.mark.usefixtures("fresh_modules")
 def test_without_numba_there_is_a_reason_and_no_error(monkeypatch):
-    import gradconv.nn
+    import gradconv.nn.engine
 
     for name in ("numba_mixing", "numba_transform"):
-        monkeypatch.delitem(sys.modules, f"gradconv.nn.{name}", raising=False)
-        monkeypatch.delattr(gradconv.nn, name, raising=False)
-    monkeypatch.setitem(sys.modules, "gradconv.nn.numba_mixing", None)
+        monkeypatch.delitem(sys.modules, f"gradconv.nn.engine.{name}", raising=False)
+        monkeypatch.delattr(gradconv.nn.engine, name, raising=False)
+    monkeypatch.setitem(sys.modules, "gradconv.nn.engine.numba_mixing", None)
     found, reason = compiled.available()
     assert not found
     assert "numba" in reason

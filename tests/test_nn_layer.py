@@ -17,8 +17,8 @@ from gradconv.nn import (
     MeshFreeConv2d,
     MeshFreeConv3d,
     UnresolvedKernelWarning,
-    symbols,
 )
+from gradconv.nn.engine import symbols
 from tests.nn_dense import convolve
 
 LAYERS = {1: MeshFreeConv1d, 2: MeshFreeConv2d, 3: MeshFreeConv3d}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gradconv.errors import InputError, shortened, unknown_name
-from gradconv.nn.plan import WALLS
+from gradconv.nn.engine.plan import WALLS
 
 ALIASES = {"circular": "periodic", "zeros": "zero"}  # torch's names of paddings
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from gradconv.errors import InputError
 from gradconv.nn.checks import checked_mesh
+from gradconv.nn.engine.pairs import degree_of, monomials
+from gradconv.nn.engine.plan import AxisPlan, Plan
+from gradconv.nn.engine.transform import folds
 from gradconv.nn.layer import _MeshFreeConv
-from gradconv.nn.pairs import degree_of, monomials
-from gradconv.nn.plan import AxisPlan, Plan
-from gradconv.nn.transform import folds
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradconv.errors import InputError
+from gradconv.nn.engine.pairs import monomials
 from gradconv.nn.layer import _MeshFreeConv
-from gradconv.nn.pairs import monomials
 from gradconv.plots import STYLE
 
 if TYPE_CHECKING:

@@ -24,11 +24,11 @@ from gradconv.nn.checks import (
     present,
     shaped,
 )
-from gradconv.nn.opaque import traced
-from gradconv.nn.operator import PATHS, Settings, mesh_free, plan_for
-from gradconv.nn.pairs import Parameters, monomials
+from gradconv.nn.engine.opaque import traced
+from gradconv.nn.engine.operator import PATHS, Settings, mesh_free, plan_for
+from gradconv.nn.engine.pairs import Parameters, monomials
+from gradconv.nn.engine.plan import WALLS, Plan
 from gradconv.nn.parameters import PhysicalParameters
-from gradconv.nn.plan import WALLS, Plan
 from gradconv.restriction import RESTRICTIONS
 
 # Of the truncation alone; with rounding 1e-4 is kept in single precision.
@@ -285,10 +285,11 @@ class _MeshFreeConv(nn.Module):
         kind = self.drift.dtype
         lower = torch.is_autocast_enabled(x.device.type)
         with torch.autocast(x.device.type, enabled=False):
-            p, settings = self.kernels(), self.settings(tuple(x.shape[2:]))
+            physical, settings = self.physical(), self.settings(tuple(x.shape[2:]))
+            p = self._packed(physical)
             compiling = torch.compiler.is_compiling()
             if not compiling:
-                self._warn_unresolved(tuple(x.shape[2:]))
+                self._warn_unresolved(tuple(x.shape[2:]), physical.diffusion.detach())
             kernels = (p.coefficients, p.quadratic, p.drift)
             # Transforms of half precision would lose the tolerance: they run in the weights' type.
             if compiling:
@@ -326,9 +327,12 @@ class _MeshFreeConv(nn.Module):
     def unresolved(self, shape: Sequence[int]) -> Tensor:
         """Which kernels are narrower than a cell of a mesh, shape ``(out, in / groups, terms)``."""
         mesh = checked_mesh(shape, self.dim)
-        cell = max(s / n for s, n in zip(self.sides(mesh), mesh, strict=True))
         with torch.no_grad():
-            return parameters.narrowest(self.physical().diffusion) < cell
+            return parameters.narrowest(self.physical().diffusion) < self._cell(mesh)
+
+    def _cell(self, mesh: tuple[int, ...]) -> float:
+        """Longest side of a cell."""
+        return max(s / n for s, n in zip(self.sides(mesh), mesh, strict=True))
 
     def keep_quiet(self, shape: Sequence[int]) -> None:
         """Give no warning of unresolved kernels on a mesh."""
@@ -349,21 +353,24 @@ class _MeshFreeConv(nn.Module):
 
     def kernels(self) -> Parameters:
         """Return the kernels in the layout of the operation, differentiable in the weights."""
-        physical = self.physical()
+        return self._packed(self.physical())
+
+    def _packed(self, physical: PhysicalParameters) -> Parameters:
         coefficients = torch.cat([physical.amplitude[..., None], physical.derivative], dim=-1)
         return Parameters(
             coefficients, parameters.pack(physical.diffusion), physical.drift, self.groups
         )
 
-    def _warn_unresolved(self, shape: tuple[int, ...]) -> None:
+    def _warn_unresolved(self, shape: tuple[int, ...], diffusion: Tensor) -> None:
         version = self.diffusion._version
         if self._told.get(shape) in (version, _WARNED):
             return
         self._told[shape] = version
-        narrow = self.unresolved(shape)
+        widths = parameters.narrowest(diffusion)
+        narrow = widths < self._cell(shape)
         if narrow.any():
             self._told[shape] = _WARNED
-            least = float(parameters.narrowest(self.physical().diffusion.detach()).min())
+            least = float(widths.min())
             cells = "×".join(str(n) for n in shape)
             warnings.warn(
                 f"{int(narrow.sum())} of {narrow.numel()} kernels of {type(self).__name__} are "

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gradconv.errors import InputError
-from gradconv.nn.pairs import monomials
+from gradconv.nn.engine.pairs import monomials
 
 # A = length² (GGᵀ + FLOOR (1 + |G|²) I): positive definite whatever the weights, in single
 # precision too, where GGᵀ alone may not be.

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradconv.nn.pairs import Pair, Parameters, frequencies, products, squares
-from gradconv.nn.plan import Plan
-from gradconv.nn.transform import constant
+from gradconv.nn.engine.pairs import Pair, Parameters, frequencies, products, squares
+from gradconv.nn.engine.plan import Plan
+from gradconv.nn.engine.transform import constant
 
 # Entries of S at once, a core: half a MiB in single precision stays in cache; a GPU wants more.
 _BLOCK, _BLOCK_GPU = 2**17, 2**24

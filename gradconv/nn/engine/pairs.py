@@ -8,7 +8,7 @@ from itertools import combinations_with_replacement
 import numpy as np
 from torch import Tensor
 
-from gradconv.nn.plan import Plan
+from gradconv.nn.engine.plan import Plan
 
 Pair = tuple[Tensor, Tensor]  # real and imaginary parts
 

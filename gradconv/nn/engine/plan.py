@@ -15,7 +15,7 @@ import numpy as np
 
 from gradconv.backend import NUMPY
 from gradconv.errors import InputError
-from gradconv.nn.band import Band
+from gradconv.nn.engine.band import Band
 from gradconv.restriction import RESTRICTIONS
 
 # Paddings, and the name of the same wall in `gradconv.restriction`.

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gradconv.nn.operator import Settings, mesh_free
+from gradconv.nn.engine.operator import Settings, mesh_free
 
 
 def traced(

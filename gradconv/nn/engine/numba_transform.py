@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradconv.nn.numba_lanes import (
+from gradconv.nn.engine.numba_lanes import (
     fetch_ahead,
     fold_lanes,
     fold_row_lanes,
@@ -19,7 +19,7 @@ from gradconv.nn.numba_lanes import (
     unfold_lanes,
     unfold_row_lanes,
 )
-from gradconv.nn.numba_tiles import FAST, LANES, kernel, padded, part, product
+from gradconv.nn.engine.numba_tiles import FAST, LANES, kernel, padded, part, product
 
 _BAND = 8  # rows of one tile of a product
 _PANEL = 128  # columns transformed at once along the first axis: folded, they stay in cache

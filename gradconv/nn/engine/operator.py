@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from gradconv.errors import InputError, unknown_name
-from gradconv.nn import compiled, mixing
-from gradconv.nn.band import choose_band
-from gradconv.nn.mixing import from_modes, to_modes
-from gradconv.nn.pairs import Parameters
-from gradconv.nn.plan import Plan, make_plan
-from gradconv.nn.transform import analyse, analyse_output, synthesise, synthesise_input
+from gradconv.nn.engine import compiled, mixing
+from gradconv.nn.engine.band import choose_band
+from gradconv.nn.engine.mixing import from_modes, to_modes
+from gradconv.nn.engine.pairs import Parameters
+from gradconv.nn.engine.plan import Plan, make_plan
+from gradconv.nn.engine.transform import analyse, analyse_output, synthesise, synthesise_input
 
 PATHS = ("auto", "torch", "compiled")
 

@@ -9,7 +9,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from gradconv.nn.numba_tiles import LANES
+from gradconv.nn.engine.numba_tiles import LANES
 
 
 class _Vectors:

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradconv.nn.numba_threads import share
-from gradconv.nn.plan import AxisPlan, Plan
+from gradconv.nn.engine.numba_threads import share
+from gradconv.nn.engine.plan import AxisPlan, Plan
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -34,7 +34,7 @@ _LARGEST = 4096  # mode numbers up to here have exact phases in single precision
 def _kernels() -> tuple[ModuleType, ModuleType] | str:
     """The modules of kernels, or why there are none."""
     try:
-        from gradconv.nn import numba_mixing, numba_transform
+        from gradconv.nn.engine import numba_mixing, numba_transform
     except Exception as error:  # a broken installation of numba raises anything
         return f"numba cannot be used: {error}"
     return numba_transform, numba_mixing
@@ -99,7 +99,7 @@ def _side(axis: AxisPlan, output: bool, dtype: np.dtype[Any]) -> _Side:
 
 
 def _prepare_side(waves: np.ndarray, folded: bool, dtype: np.dtype[Any]) -> _Side:
-    from gradconv.nn.numba_tiles import padded
+    from gradconv.nn.engine.numba_tiles import padded
 
     n, count = waves.shape[1:]
     folds, parities, points = (4, 2, n // 4 + 1) if folded else (1, 1, n)
@@ -304,7 +304,7 @@ def forward(
     x : Tensor, shape ``(B, in, *n)``
         Fields, of a type and size that `supports` accepts.
     coefficients, quadratic, drift : Tensor
-        Kernels as in `gradconv.nn.mixing.Parameters`, of the same type.
+        Kernels as in `gradconv.nn.engine.mixing.Parameters`, of the same type.
     groups : int
         Groups of channels.
     plan : Plan

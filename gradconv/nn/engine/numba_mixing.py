@@ -16,7 +16,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload, register_jitable
 
-from gradconv.nn.numba_tiles import (
+from gradconv.nn.engine.numba_tiles import (
     FAST,
     complex_product,
     complex_product_conjugate_a,

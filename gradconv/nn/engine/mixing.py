@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gradconv.nn.pairs import Pair, Parameters, degree_of, monomials, powers
-from gradconv.nn.plan import Plan
-from gradconv.nn.symbols import Symbols
-from gradconv.nn.transform import constant
+from gradconv.nn.engine.pairs import Pair, Parameters, degree_of, monomials, powers
+from gradconv.nn.engine.plan import Plan
+from gradconv.nn.engine.symbols import Symbols
+from gradconv.nn.engine.transform import constant
 
 
 def to_modes(z: Tensor, groups: int, batch: int) -> Tensor:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradconv.nn.plan import AxisPlan, Plan
+from gradconv.nn.engine.plan import AxisPlan, Plan
 
 _FOLD_FROM = 64  # shorter axes gain nothing from the half-period symmetry
 # Points transformed at once, a core: 1 MiB in single precision stays in cache; a GPU wants more.
