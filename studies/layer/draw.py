@@ -26,10 +26,12 @@ NETWORKS = {"standard 3×3": "standard", "mesh-free": "mfc"}
 def main() -> None:
     """Write kernel.png, feature_maps.png, layer.json, and cost.png from speed.json."""
     setup = tomllib.loads((HERE / "configuration.toml").read_text(encoding="utf-8"))
+    # Before anything is written, which would make the tree another one.
+    origin = provenance(setup, setup["feature_maps"]["seed"], "cpu", "float32")
     kernels(setup["kernel"])
     document = {
         "schema": "gradconv.layer/1",
-        "provenance": provenance(setup, setup["feature_maps"]["seed"], "cpu", "float32"),
+        "provenance": origin,
         "feature_maps": maps(setup["feature_maps"]),
     }
     text = json.dumps(document, indent=1, ensure_ascii=False)
