@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from gradconv import __version__
 from gradconv.atlas.command import atlas_command
 from gradconv.audit.command import audit_command
 from gradconv.claims.command import claims_command
+from gradconv.terminal import progress_bar
 
 if TYPE_CHECKING:
     from gradconv.config import SweepConfig
@@ -236,7 +236,7 @@ def _run(config: SweepConfig, output: Path | None, as_json: bool, title: str) ->
     from gradconv import report
     from gradconv.runner import run
 
-    with _progress() as progress:
+    with progress_bar("sweeping") as progress:
         result = run(config, output, title, progress)
     if as_json:
         import json
@@ -255,26 +255,6 @@ def _run(config: SweepConfig, output: Path | None, as_json: bool, title: str) ->
     if output is not None:
         console.print(f"Written to {output}: sweep.nc, rates.json, table.md, figure.png/pdf/svg")
     return result
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[float, float], None] | None]:
-    """A bar with the remaining time on standard error, if that is a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("sweeping"),
-        BarColumn(),
-        TextColumn("{task.percentage:3.0f}%"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def main() -> None:

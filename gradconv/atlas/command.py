@@ -9,21 +9,10 @@ from typing import Any
 
 import click
 
+from gradconv.terminal import folder
+
 FIGURES = ("png", "pdf", "svg")
 CHOICES = ("kernel", "noise", "setting", "restriction", "target", "dim")
-
-
-def _folder(context: click.Context, option: click.Parameter, text: str | None) -> Path | None:
-    from gradconv.errors import InputError
-
-    if text is None:
-        return None
-    if not text.strip():
-        raise InputError(f"`{option.name}` must name a folder; got {text!r}")
-    path = Path(text)
-    if path.exists() and not path.is_dir():
-        raise InputError(f"`{option.name}` must be a folder; got the file {path}")
-    return path
 
 
 def _filters(command: Callable[..., None]) -> Callable[..., None]:
@@ -38,7 +27,7 @@ def _filters(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "-o",
     "--output",
-    callback=_folder,
+    callback=folder,
     metavar="DIR",
     help="Folder for atlas.json.gz, table.md and the figures phase and critical.",
 )

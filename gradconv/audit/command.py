@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from gradconv.terminal import folder, progress_bar
+
 CHOICES = ("signal", "target", "noise", "setting", "restriction", "route")
-
-
-def _folder(context: click.Context, option: click.Parameter, text: str | None) -> Path | None:
-    from gradconv.errors import InputError
-
-    if text is None:
-        return None
-    if not text.strip():
-        raise InputError(f"`{option.name}` must name a folder; got {text!r}")
-    path = Path(text)
-    if path.exists() and not path.is_dir():
-        raise InputError(f"`{option.name}` must be a folder; got the file {path}")
-    return path
 
 
 def _choices(command: Callable[..., None]) -> Callable[..., None]:
@@ -54,7 +42,7 @@ def _choices(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "-o",
     "--output",
-    callback=_folder,
+    callback=folder,
     metavar="DIR",
     help="Folder for audit.json, audit.nc, table.md and figure.png/pdf/svg.",
 )
@@ -88,7 +76,7 @@ def audit_command(
         hierarchy = SIZES[dim]
     given = load("module", target_module)
     criterion = loss if loss == "mse" else load("loss", loss)
-    with _progress() as progress:
+    with progress_bar("audit") as progress:
         result = audit(
             given, loss=criterion, hierarchy=hierarchy, dim=dim, progress=progress, **options
         )
@@ -136,23 +124,3 @@ def _show(document: dict[str, Any], parameters: bool, output: Path | None) -> No
             f"Written to {output}: audit.json, audit.nc, table.md, figure.png/pdf/svg",
             markup=False,
         )
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None] | None]:
-    """A bar with the remaining time on standard error, if that is a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("audit"),
-        BarColumn(),
-        TextColumn("{task.percentage:3.0f}%"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -7,20 +7,9 @@ from typing import Any
 
 import click
 
+from gradconv.terminal import folder
+
 FIGURES = ("png", "svg", "pdf")
-
-
-def _folder(context: click.Context, option: click.Parameter, text: str | None) -> Path | None:
-    from gradconv.errors import InputError
-
-    if text is None:
-        return None
-    if not text.strip():
-        raise InputError(f"`{option.name}` must name a folder; got {text!r}")
-    path = Path(text)
-    if path.exists() and not path.is_dir():
-        raise InputError(f"`{option.name}` must be a folder; got the file {path}")
-    return path
 
 
 @click.command("claims")
@@ -32,14 +21,14 @@ def _folder(context: click.Context, option: click.Parameter, text: str | None) -
 )
 @click.option(
     "--results",
-    callback=_folder,
+    callback=folder,
     metavar="DIR",
     help="Folder of stored results, ID.json each. Default: studies/claims where there is one.",
 )
 @click.option(
     "-o",
     "--output",
-    callback=_folder,
+    callback=folder,
     metavar="DIR",
     help="Folder for claims.json, claims.md, claims.tex and a figure of each claim.",
 )

@@ -67,15 +67,13 @@ def _forward(
 def _(
     x: Tensor,
     coefficients: Tensor,
-    quadratic: Tensor,
-    drift: Tensor,
-    groups: int,
-    extent: Sequence[float],
-    padding: str,
+    _quadratic: Tensor,
+    _drift: Tensor,
+    _groups: int,
+    _extent: Sequence[float],
+    _padding: str,
     stride: Sequence[int],
-    restriction: str,
-    tolerance: float,
-    path: str,
+    *_rest: object,
 ) -> Tensor:
     out = [n // factor for n, factor in zip(x.shape[2:], stride, strict=True)]
     return x.new_empty(x.shape[0], coefficients.shape[0], *out)
@@ -104,21 +102,8 @@ def _backward(
 
 
 @_backward.register_fake
-def _(
-    grad: Tensor,
-    x: Tensor,
-    coefficients: Tensor,
-    quadratic: Tensor,
-    drift: Tensor,
-    groups: int,
-    extent: Sequence[float],
-    padding: str,
-    stride: Sequence[int],
-    restriction: str,
-    tolerance: float,
-    path: str,
-) -> list[Tensor]:
-    return [torch.empty_like(t) for t in (x, coefficients, quadratic, drift)]
+def _(_grad: Tensor, *inputs: Tensor) -> list[Tensor]:
+    return [torch.empty_like(t) for t in inputs[:4]]
 
 
 def _save(ctx: object, inputs: tuple[object, ...], output: Tensor) -> None:

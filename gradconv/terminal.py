@@ -1,0 +1,58 @@
+"""What the commands share at the terminal: folders that are named, and a bar of progress."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gradconv.errors import InputError
+
+if TYPE_CHECKING:
+    import click
+
+
+def folder(context: click.Context, option: click.Parameter, text: str | None) -> Path | None:
+    """Read an option that names a folder, one that need not exist.
+
+    Raises
+    ------
+    InputError
+        If it is blank or names a file.
+    """
+    if text is None:
+        return None
+    if not text.strip():
+        raise InputError(f"`{option.name}` must name a folder; got {text!r}")
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"`{option.name}` must be a folder; got the file {path}")
+    return path
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[float, float], None] | None]:
+    """Show a bar with the remaining time on standard error, if that is a terminal.
+
+    Yields
+    ------
+    callable or None
+        Takes what is done and the total.
+    """
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn(title),
+        BarColumn(),
+        TextColumn("{task.percentage:3.0f}%"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
