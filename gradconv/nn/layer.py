@@ -33,7 +33,7 @@ from gradconv.restriction import RESTRICTIONS
 
 # Of the truncation alone; with rounding 1e-4 is kept in single precision.
 _WARNED = -1  # in place of a version: a mesh that was warned of
-_TOLERANCES = {torch.float32: 5e-5, torch.float64: 1e-13}
+_TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-13}
 
 
 class UnresolvedKernelWarning(UserWarning):
@@ -74,7 +74,7 @@ class _MeshFreeConv(nn.Module):
         Sides of the domain. By default cells are cubes and the shortest side is 1.
     tolerance : float, optional
         Relative error of output and gradients that leaving out frequencies may cause, in the
-        Euclidean norm for white input. Default 5e-5 in float32, 1e-13 in float64.
+        Euclidean norm for white input. Default 1e-4 in float32, 1e-13 in float64.
     path : {"auto", "torch", "compiled"}
         Which code computes it; "auto" takes the compiled one where it can.
     generator : torch.Generator, optional
@@ -216,15 +216,11 @@ class _MeshFreeConv(nn.Module):
 
     def physical(self) -> PhysicalParameters:
         """Return the kernels in units of the domain, differentiable in the weights."""
-        unit = self.length
-        diffusion = unit**2 * parameters.cholesky_product(self.diffusion, self.dim)
-        amplitude: Tensor = torch.zeros_like(self.drift[..., 0])
-        if self.amplitude is not None:
-            amplitude = self.amplitude
-        derivative = self.drift.new_zeros(*self.drift.shape[:3], 0)
-        if self.derivative is not None:
-            derivative = self.derivative * unit**self._orders
-        return PhysicalParameters(amplitude, derivative, diffusion, unit * self.drift)
+        p = self.kernels()
+        amplitude, derivative = p.coefficients[..., 0], p.coefficients[..., 1:]
+        return PhysicalParameters(
+            amplitude, derivative, parameters.unpack(p.quadratic, self.dim), p.drift
+        )
 
     @torch.no_grad()
     def set_physical(
@@ -285,11 +281,10 @@ class _MeshFreeConv(nn.Module):
         kind = self.drift.dtype
         lower = torch.is_autocast_enabled(x.device.type)
         with torch.autocast(x.device.type, enabled=False):
-            physical, settings = self.physical(), self.settings(tuple(x.shape[2:]))
-            p = self._packed(physical)
+            p, settings = self.kernels(), self.settings(tuple(x.shape[2:]))
             compiling = torch.compiler.is_compiling()
             if not compiling:
-                self._warn_unresolved(tuple(x.shape[2:]), physical.diffusion.detach())
+                self._warn_unresolved(tuple(x.shape[2:]), p.quadratic.detach())
             kernels = (p.coefficients, p.quadratic, p.drift)
             # Transforms of half precision would lose the tolerance: they run in the weights' type.
             if compiling:
@@ -328,7 +323,7 @@ class _MeshFreeConv(nn.Module):
         """Which kernels are narrower than a cell of a mesh, shape ``(out, in / groups, terms)``."""
         mesh = checked_mesh(shape, self.dim)
         with torch.no_grad():
-            return parameters.narrowest(self.physical().diffusion) < self._cell(mesh)
+            return parameters.narrowest(self.kernels().quadratic, self.dim) < self._cell(mesh)
 
     def _cell(self, mesh: tuple[int, ...]) -> float:
         """Longest side of a cell."""
@@ -353,20 +348,23 @@ class _MeshFreeConv(nn.Module):
 
     def kernels(self) -> Parameters:
         """Return the kernels in the layout of the operation, differentiable in the weights."""
-        return self._packed(self.physical())
+        unit = self.length
+        if self.amplitude is not None:
+            coefficients = self.amplitude[..., None]
+        else:
+            coefficients = torch.zeros_like(self.drift[..., :1])
+        if self.derivative is not None:
+            derivative = self.derivative * unit**self._orders
+            coefficients = torch.cat([coefficients, derivative], dim=-1)
+        quadratic = unit**2 * parameters.cholesky_product(self.diffusion, self.dim)
+        return Parameters(coefficients, quadratic, unit * self.drift, self.groups)
 
-    def _packed(self, physical: PhysicalParameters) -> Parameters:
-        coefficients = torch.cat([physical.amplitude[..., None], physical.derivative], dim=-1)
-        return Parameters(
-            coefficients, parameters.pack(physical.diffusion), physical.drift, self.groups
-        )
-
-    def _warn_unresolved(self, shape: tuple[int, ...], diffusion: Tensor) -> None:
+    def _warn_unresolved(self, shape: tuple[int, ...], quadratic: Tensor) -> None:
         version = self.diffusion._version
         if self._told.get(shape) in (version, _WARNED):
             return
         self._told[shape] = version
-        widths = parameters.narrowest(diffusion)
+        widths = parameters.narrowest(quadratic, self.dim)
         narrow = widths < self._cell(shape)
         if narrow.any():
             self._told[shape] = _WARNED

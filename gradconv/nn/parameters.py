@@ -6,6 +6,7 @@ optimiser's step moves all of them alike. Physical values are in units of the do
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,24 +53,36 @@ def derivative_orders(dim: int, derivatives: int) -> Tensor:
     return torch.tensor([len(m) for m in monomials(dim, derivatives)[1:]], dtype=torch.int64)
 
 
-def pack(matrices: Tensor) -> Tensor:
-    """Upper triangle, row by row: ``(…, d, d)`` to ``(…, d(d+1)/2)``."""
-    rows, columns = np.triu_indices(matrices.shape[-1])
-    return matrices[..., rows, columns]
+def unpack(triangle: Tensor, dim: int) -> Tensor:
+    """Symmetric matrices from upper triangles, row by row: ``(…, d(d+1)/2)`` to ``(…, d, d)``."""
+    rows, columns = np.triu_indices(dim)
+    place = np.empty((dim, dim), np.int64)
+    place[rows, columns] = place[columns, rows] = np.arange(len(rows))
+    return triangle[..., place]
 
 
 def cholesky_product(factor: Tensor, dim: int) -> Tensor:
-    """GGᵀ + FLOOR (1 + |G|²) I from the lower triangle of G, row by row; shape ``(…, d, d)``."""
-    rows, columns = np.tril_indices(dim)
-    g = factor.new_zeros(*factor.shape[:-1], dim, dim)
-    g[..., rows, columns] = factor
-    eye = torch.eye(dim, dtype=factor.dtype, device=factor.device)
-    floor = FLOOR * (1.0 + factor.square().sum(dim=-1))
-    return g @ g.transpose(-1, -2) + floor[..., None, None] * eye
+    """GGᵀ + FLOOR (1 + |G|²) I, from G's lower triangle to the upper triangle, row by row.
+
+    Shape ``(…, d(d+1)/2)``, as the argument's.
+    """
+    g = factor.unbind(-1)  # entry by entry: products of many small matrices are slow
+
+    def row(a: int) -> tuple[Tensor, ...]:
+        return g[a * (a + 1) // 2 : (a + 1) * (a + 2) // 2]
+
+    def entry(a: int, b: int) -> Tensor:
+        terms = [x * y for x, y in zip(row(a), row(b), strict=False)]
+        return functools.reduce(torch.add, terms)
+
+    entries = {(a, b): entry(a, b) for a in range(dim) for b in range(a, dim)}
+    trace = functools.reduce(torch.add, [entries[a, a] for a in range(dim)])
+    floor = FLOOR * (1.0 + trace)
+    return torch.stack([v + floor if a == b else v for (a, b), v in entries.items()], dim=-1)
 
 
 def cholesky_factor(matrices: Tensor, argument: str = "diffusion") -> Tensor:
-    """Inverse of `cholesky_product`, shape ``(…, d(d+1)/2)``.
+    """Lower triangle of G, row by row, from matrices GGᵀ + FLOOR (1 + |G|²) I.
 
     Raises
     ------
@@ -96,14 +109,15 @@ def cholesky_factor(matrices: Tensor, argument: str = "diffusion") -> Tensor:
     return torch.linalg.cholesky(rest)[..., rows, columns].to(matrices.dtype)
 
 
-def narrowest(diffusion: Tensor) -> Tensor:
-    """Standard deviation along the narrowest axis of each kernel, shape ``(…)``."""
-    if diffusion.shape[-1] == 2:
-        a, b, c = diffusion[..., 0, 0], diffusion[..., 0, 1], diffusion[..., 1, 1]
+def narrowest(triangle: Tensor, dim: int) -> Tensor:
+    """Standard deviation along the narrowest axis of kernels, from the upper triangle of A."""
+    if dim == 2:
+        a, b, c = triangle.unbind(-1)
         largest = (a + c) / 2.0 + torch.hypot((a - c) / 2.0, b)
         # The determinant over the larger root: the difference would cancel.
         return torch.sqrt(2.0 * (a * c - b * b).clamp_min(0.0) / largest)
-    return torch.sqrt(2.0 * torch.linalg.eigvalsh(diffusion)[..., 0].clamp_min(0.0))
+    lowest = torch.linalg.eigvalsh(unpack(triangle, dim))[..., 0]
+    return torch.sqrt(2.0 * lowest.clamp_min(0.0))
 
 
 def initial_diffusion(

@@ -7,26 +7,23 @@ go in a fixed order: results do not depend on it, to the bit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gradconv.nn.engine.buffers import empty, scratch
+from gradconv.nn.engine.layout import Modes, modes_of, side
 from gradconv.nn.engine.numba_threads import share
-from gradconv.nn.engine.plan import AxisPlan, Plan
+from gradconv.nn.engine.plan import Plan
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-_BLOCK = 256  # modes mixed at once, where so many fit into the cache
-_CACHE = 2**18  # bytes of the input's spectrum on a block
 _MOMENT_BYTES = 2**26  # of the partial sums of parameter gradients
 _CHUNKS = (4, 16)  # partial sums: at least, and at most
-_LINE = 64  # bytes of the longest vectors; data that begin on such a line are read faster
 _LARGEST = 4096  # mode numbers up to here have exact phases in single precision
 
 
@@ -73,114 +70,8 @@ def supports(x: Tensor, shape: tuple[int, ...], groups: int, plan: Plan) -> str 
     return available()[1]
 
 
-@dataclass(frozen=True, eq=False)
-class _Side:
-    """Transforms of one axis and one mesh (input or output) in the order the kernels want.
-
-    `sizes` is (points, folds, points after folding, padded waves a block, padded points after
-    folding, waves a block).
-    """
-
-    sizes: tuple[int, int, int, int, int, int]
-    analysis: np.ndarray  # (blocks, points after folding, waves), flat
-    synthesis: np.ndarray  # (blocks, waves, padded points), flat
-
-
-_sides: WeakKeyDictionary[AxisPlan, dict[tuple[bool, str], _Side]] = WeakKeyDictionary()
-
-
-def _side(axis: AxisPlan, output: bool, dtype: np.dtype[Any]) -> _Side:
-    kept = _sides.setdefault(axis, {})
-    key = (output, dtype.str)
-    if key not in kept:
-        waves = axis.inverse if output else axis.forward
-        kept[key] = _prepare_side(waves, axis.folded, dtype)
-    return kept[key]
-
-
-def _prepare_side(waves: np.ndarray, folded: bool, dtype: np.dtype[Any]) -> _Side:
-    from gradconv.nn.engine.numba_tiles import padded
-
-    n, count = waves.shape[1:]
-    folds, parities, points = (4, 2, n // 4 + 1) if folded else (1, 1, n)
-    waves_each = -(-count // parities)
-    r, p = padded(waves_each), padded(points)
-    analysis = np.zeros((2, parities, points, r), dtype)
-    synthesis = np.zeros((2, parities, r, p), dtype)
-    times = np.ones(points)
-    if folded:
-        # Points that a symmetry maps to themselves are added twice by the folding.
-        times[0] = 0.5
-        times[4 * np.arange(points) == n] *= 0.5
-    for parity in range(parities):
-        part = waves[:, :points, parity::parities]
-        analysis[:, parity, :, : part.shape[2]] = part * times[:, None]
-        synthesis[:, parity, : part.shape[2], :points] = part.transpose(0, 2, 1)
-    sizes = (n, folds, points, r, p, waves_each)
-    return _Side(sizes, analysis.reshape(-1), synthesis.reshape(-1))
-
-
-@dataclass(frozen=True, eq=False)
-class _Modes:
-    """Modes in the order of the kernels: row by row, even ones of the last axis first if folded."""
-
-    order: np.ndarray  # places in the order of the plan, (modes,)
-    numbers: np.ndarray  # signed j of both axes, (2, padded modes)
-    weights: np.ndarray  # of `numba_mixing.MOMENTS`, (6, padded modes)
-    reach: np.ndarray  # of each row
-    block: int
-
-    @property
-    def padded(self) -> int:
-        return self.numbers.shape[1]
-
-    @property
-    def blocks(self) -> int:
-        return -(-self.padded // self.block)
-
-    @property
-    def mean(self) -> int:
-        """Place of the mode k = 0: the first of its row."""
-        return int(self.reach[: len(self.reach) // 2].sum())
-
-
-def _modes_of(plan: Plan, planes: int, dtype: np.dtype[Any]) -> _Modes:
-    """Modes of a plan; `planes` is how many spectra a block of modes has to hold in cache."""
-    room = max(64, _CACHE // (2 * planes * dtype.itemsize))
-    return _mode_table(plan.axes, np.atleast_1d(plan.reach).tobytes(), min(_BLOCK, room), dtype)
-
-
-@lru_cache(maxsize=32)
-def _mode_table(
-    axes: tuple[AxisPlan, ...], rows: bytes, largest: int, dtype: np.dtype[Any]
-) -> _Modes:
-    # Plans are made anew at each call, and are often the same.
-    reach = np.frombuffer(rows, np.int64)
-    plan = Plan(axes, reach if len(axes) == 2 else reach[0])
-    count = plan.modes
-    # Whole vectors and one to spare, for rows that do not end on one; and no power of two between
-    # the channels, whose lines would share a set.
-    length = -(-(count + 8) // 16) * 16
-    length += 16 if length % 512 == 0 else 0
-    j1, j2 = plan.kept if plan.dim == 2 else (np.zeros(count), plan.kept[0])
-    order = np.arange(count)
-    if plan.axes[-1].folded:
-        row = np.repeat(np.arange(len(reach)), reach)
-        order = np.lexsort((j2, j2 % 2, row))
-    numbers = np.zeros((2, length), dtype)
-    numbers[0, :count], numbers[1, :count] = j1[order], j2[order]
-    a, b = numbers
-    w = np.zeros(length, dtype)
-    w[:count] = plan.weights[order]
-    weights = np.stack([w, w * a * a, w * a * b, w * b * b, w * a, w * b])
-    blocks = -(-length // largest)
-    blocks = -(-blocks // 4) * 4  # even shares for two and four threads
-    block = -(-length // (16 * blocks)) * 16
-    return _Modes(order, numbers, weights, reach, block)
-
-
 class _Kernels:
-    """Kernels of all channel pairs as the compiled code wants them; a line is 2-D with j1 = 0."""
+    """Kernels of all channel pairs as the compiled code wants them; a line is 2-D with j2 = 0."""
 
     def __init__(
         self, coefficients: Tensor, quadratic: Tensor, drift: Tensor, plan: Plan, mixing: Any
@@ -189,9 +80,9 @@ class _Kernels:
         self.dim, self.columns = plan.dim, c.shape[3]
         lengths = tuple(a.length for a in plan.axes)
         if plan.dim == 1:
-            lengths = (1.0, *lengths)
-            q = np.concatenate([np.zeros((*q.shape[:3], 2), q.dtype), q], axis=3)
-            b = np.concatenate([np.zeros_like(b), b], axis=3)
+            lengths = (*lengths, 1.0)
+            q = np.concatenate([q, np.zeros((*q.shape[:3], 2), q.dtype)], axis=3)
+            b = np.concatenate([b, np.zeros_like(b)], axis=3)
         k1, k2 = (2.0 * np.pi / v for v in lengths)
         self.scale = np.array([1.0, k1, k2, k1 * k1, k1 * k2, k2 * k2])
         self.prepared = np.empty((*c.shape[:3], mixing.PREPARED), c.dtype)
@@ -199,6 +90,7 @@ class _Kernels:
             np.ascontiguousarray(q).reshape(-1, 3),
             np.ascontiguousarray(b).reshape(-1, 2),
             *lengths,
+            mixing.rows_together(c.itemsize),
             self.prepared.reshape(-1, mixing.PREPARED),
         )
         full = {1: 1, 2: 3, 3: 6}[self.columns] if plan.dim == 1 else self.columns
@@ -210,7 +102,7 @@ class _Kernels:
     @property
     def _places(self) -> list[int]:
         """Where the plan's monomials are among 1, k1, k2, k1², k1k2, k2²."""
-        return [[0, 2, 5], list(range(6))][self.dim - 1][: self.columns]
+        return [[0, 1, 3], list(range(6))][self.dim - 1][: self.columns]
 
     @property
     def plain(self) -> bool:
@@ -226,21 +118,12 @@ class _Kernels:
         quadratic = own[..., 1:4] * np.array([-k11, -2.0 * k12, -k22])
         drift = own[..., 4:6] * np.array([k1, k2])
         if self.dim == 1:
-            quadratic, drift = quadratic[..., 2:], drift[..., 1:]
+            quadratic, drift = quadratic[..., :1], drift[..., :1]
         return monomials[..., self._places], quadratic, drift
 
 
 def _array(x: Tensor) -> np.ndarray:
     return x.detach().contiguous().numpy()
-
-
-def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """As `new_empty`, by numpy, which asks the system for large pages where torch does not."""
-    dtype = like.detach().numpy().dtype
-    count, line = int(np.prod(shape)), _LINE // dtype.itemsize
-    whole = np.empty(count + line, dtype)
-    skip = -whole.ctypes.data % _LINE // dtype.itemsize
-    return torch.from_numpy(whole[skip : skip + count].reshape(shape))
 
 
 def _modules() -> tuple[Any, Any]:
@@ -250,39 +133,39 @@ def _modules() -> tuple[Any, Any]:
     return found
 
 
-def _analyse(x: Tensor, output: bool, modes: _Modes, plan: Plan) -> Tensor:
-    """Fields on one of the meshes to spectra, ``(B, C, 2, padded modes)``."""
+def _analyse(x: Tensor, output: bool, modes: Modes, plan: Plan, spectrum: Tensor) -> None:
+    """Fields on one of the meshes to spectra, ``(B, C, 2, places)``."""
     transform, _ = _modules()
-    spectrum = _empty((*x.shape[:2], 2, modes.padded), x)
-    flat = spectrum.numpy().reshape(-1, 2, modes.padded)
+    flat = spectrum.numpy().reshape(-1, 2, modes.length)
     fields = _array(x).reshape(-1, *x.shape[2:])
-    sides = [_side(a, output, fields.dtype) for a in plan.axes]
+    sides = [side(a, output, fields.dtype) for a in plan.axes]
     sizes, matrices = [s.sizes for s in sides], [s.analysis for s in sides]
     if plan.dim == 1:
-        work = partial(transform.analyse_rows, fields, *sizes, *matrices, int(modes.reach[0]), flat)
+        work = partial(transform.analyse_rows, fields, *sizes, *matrices, int(plan.reach), flat)
     else:
-        work = partial(transform.analyse, fields, *sizes, *matrices, modes.reach, flat)
+        work = partial(
+            transform.analyse, fields, *sizes, *matrices, modes.places, modes.empty, flat
+        )
     share(work, len(fields))
-    return spectrum
 
 
-def _synthesise(spectrum: Tensor, output: bool, modes: _Modes, plan: Plan) -> Tensor:
+def _synthesise(spectrum: Tensor, output: bool, modes: Modes, plan: Plan) -> Tensor:
     """Spectra, weighted by how many modes each stands for, to fields on one of the meshes."""
     transform, _ = _modules()
     sizes_of = [a.out if output else a.n for a in plan.axes]
-    y = _empty((*spectrum.shape[:2], *sizes_of), spectrum)
+    y = empty((*spectrum.shape[:2], *sizes_of), spectrum)
     fields = y.numpy().reshape(-1, *sizes_of)
-    flat = spectrum.numpy().reshape(-1, 2, modes.padded)
-    sides = [_side(a, output, fields.dtype) for a in plan.axes]
+    flat = spectrum.numpy().reshape(-1, 2, modes.length)
+    sides = [side(a, output, fields.dtype) for a in plan.axes]
     sizes, matrices = [s.sizes for s in sides], [s.synthesis for s in sides]
     if plan.dim == 1:
         work = partial(
             transform.synthesise_rows,
-            flat, modes.weights[0], *sizes, *matrices, int(modes.reach[0]), fields,
+            flat, modes.weights[0], *sizes, *matrices, int(plan.reach), fields,
         )  # fmt: skip
     else:
         work = partial(
-            transform.synthesise, flat, modes.weights[0], *sizes, *matrices, modes.reach, fields
+            transform.synthesise, flat, modes.weights[0], *sizes, *matrices, modes.places, fields
         )
     share(work, len(fields))
     return y
@@ -315,18 +198,19 @@ def forward(
     Returns
     -------
     y : Tensor, shape ``(B, out, *out_shape)``
-    spectrum : Tensor, shape ``(B, in, 2, padded modes)``
+    spectrum : Tensor, shape ``(B, in, 2, places)``
         In the order of the kernels; `modes` gives that of the plan.
     """
     _, mixing = _modules()
     kernels = _Kernels(coefficients, quadratic, drift, plan, mixing)
     dtype = kernels.prepared.dtype
-    modes = _modes_of(plan, x.shape[0] * x.shape[1], dtype)
-    spectrum = _analyse(x.detach(), False, modes, plan)
-    mixed = x.new_empty(x.shape[0], coefficients.shape[0], 2, modes.padded)
+    modes = modes_of(plan, x.shape[0] * x.shape[1], dtype)
+    spectrum = empty((*x.shape[:2], 2, modes.length), x)
+    _analyse(x.detach(), False, modes, plan, spectrum)
+    mixed = scratch(0, (x.shape[0], coefficients.shape[0], 2, modes.length), x)
     work = partial(
         mixing.mix, spectrum.numpy(), kernels.prepared, kernels.coefficients, groups,
-        *modes.numbers, modes.block, mixed.numpy(),
+        *modes.numbers, modes.cuts, plan.dim == 2, mixed.numpy(),
     )  # fmt: skip
     share(work, modes.blocks)
     constant = all((a.inverse[0, :, 0] == 1.0).all() for a in plan.axes)
@@ -366,9 +250,10 @@ def backward(
     kernels = _Kernels(coefficients, quadratic, drift, plan, mixing)
     x = _array(spectrum)
     dtype = kernels.prepared.dtype
-    modes = _modes_of(plan, x.shape[0] * x.shape[1], dtype)
-    by_output = _analyse(grad_y.detach(), True, modes, plan)
-    by_spectrum = torch.empty_like(spectrum) if needs[0] else by_output.new_empty(1, 1, 1, 1)
+    modes = modes_of(plan, x.shape[0] * x.shape[1], dtype)
+    by_output = scratch(0, (*grad_y.shape[:2], 2, modes.length), grad_y)
+    _analyse(grad_y.detach(), True, modes, plan, by_output)
+    by_spectrum = scratch(1, tuple(spectrum.shape) if needs[0] else (1, 1, 1, 1), spectrum)
     shape = (*kernels.prepared.shape[:3], 1 if kernels.plain else 2, mixing.MOMENTS)
     least, most = _CHUNKS
     chunks = min(max(_MOMENT_BYTES // (8 * int(np.prod(shape))), least), most, modes.blocks)
@@ -379,8 +264,8 @@ def backward(
         for chunk in range(begin, end):
             mixing.mix_adjoint(
                 by_output.numpy(), x, kernels.prepared, kernels.coefficients, groups,
-                *modes.numbers, modes.weights, modes.block, *needs, by_spectrum.numpy(),
-                moments[chunk], cuts[chunk], cuts[chunk + 1],
+                *modes.numbers, modes.weights, modes.cuts, plan.dim == 2, *needs,
+                by_spectrum.numpy(), moments[chunk], cuts[chunk], cuts[chunk + 1],
             )  # fmt: skip
 
     share(work, chunks)
@@ -397,12 +282,11 @@ def modes(spectrum: Tensor, groups: int, plan: Plan) -> Tensor:
 
     Parameters
     ----------
-    spectrum : Tensor, shape ``(B, in, 2, padded modes)``
+    spectrum : Tensor, shape ``(B, in, 2, places)``
         From `forward`, or a gradient by it.
     groups, plan
         As in `forward`.
     """
-    order = _modes_of(plan, 1, np.dtype(np.float32)).order
-    places = torch.from_numpy(np.argsort(order))
+    places = torch.from_numpy(modes_of(plan, 1, np.dtype(np.float32)).order)
     flat = spectrum.reshape(-1, 2, spectrum.shape[-1]).transpose(0, 1)
     return flat.index_select(2, places)

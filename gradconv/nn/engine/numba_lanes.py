@@ -34,21 +34,26 @@ class _Vectors:
 
     def turned(self, value: Any) -> Any:
         """The lanes in the opposite order."""
-        order = ir.Constant(ir.VectorType(ir.IntType(32), LANES), list(range(LANES))[::-1])
-        return self.builder.shuffle_vector(value, ir.Constant(self.type, ir.Undefined), order)
+        return self._shuffled(value, ir.Constant(self.type, ir.Undefined), list(range(LANES))[::-1])
 
-    def splat(self, value: Any, kind: Any) -> Any:
-        undefined = ir.Constant(kind, ir.Undefined)
-        first = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-        one = self.builder.insert_element(undefined, value, ir.IntType(32)(0))
-        return self.builder.shuffle_vector(one, undefined, first)
+    def alternated(self, a: Any, b: Any) -> tuple[Any, Any]:
+        """a0 b0 a1 b1 …, in two vectors."""
+        half = LANES // 2
+        return tuple(
+            self._shuffled(
+                a, b, [n + LANES * side for n in range(start, start + half) for side in (0, 1)]
+            )
+            for start in (0, half)
+        )
 
-    def first(self, count: Any, value: Any) -> Any:
-        """The lanes below `count` of `value`, the others zero."""
-        kind = ir.VectorType(count.type, LANES)
-        numbers = ir.Constant(kind, list(range(LANES)))
-        inside = self.builder.icmp_signed("<", numbers, self.splat(count, kind))
-        return self.builder.select(inside, value, ir.Constant(self.type, None))
+    def parted(self, a: Any, b: Any) -> tuple[Any, Any]:
+        """Inverse of `alternated`."""
+        order = list(range(0, 2 * LANES, 2)), list(range(1, 2 * LANES, 2))
+        return self._shuffled(a, b, order[0]), self._shuffled(a, b, order[1])
+
+    def _shuffled(self, a: Any, b: Any, order: list[int]) -> Any:
+        places = ir.Constant(ir.VectorType(ir.IntType(32), LANES), order)
+        return self.builder.shuffle_vector(a, b, places)
 
 
 @intrinsic
@@ -133,51 +138,79 @@ fold_lanes, unfold_lanes = _make_fold(False), _make_unfold(False)
 fold_row_lanes, unfold_row_lanes = _make_fold(True), _make_unfold(True)
 
 
-@intrinsic
-def take_modes(_context, d, cc, cs, sc, ss, positive, out, re, im):
-    """(C − iσS)(C − iS) of eight modes from products d of waves at four places, σ = ±1."""
+def _make_take(parities: int) -> Any:
+    """(C − iσS)(C − iS) of eight modes from products d of waves at four places, σ = ±1.
 
-    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        v = _Vectors(context, builder, sig.args[0].dtype)
-        d, *places, positive, out, re, im = args
-        cc, cs, sc, ss = (v.load(sig.args[0], d, place) for place in places)
-        plus = builder.icmp_signed(">", positive, positive.type(0))
-        ss = builder.select(plus, builder.fneg(ss), ss)
-        sc = builder.select(plus, builder.fneg(sc), sc)
-        v.store(builder.fadd(cc, ss), sig.args[6], out, re)
-        v.store(builder.fsub(sc, cs), sig.args[6], out, im)
-        return context.get_dummy_value()
+    With two parities the modes are twice as many, `odd` is the distance from even waves to odd
+    ones, and the two alternate in what is stored, at `low` and `high`.
+    """
 
-    return types.void(d, *[types.intp] * 5, out, *[types.intp] * 2), code
+    @intrinsic
+    def take(_context, d, cc, cs, sc, ss, odd, positive, out, low, high, imaginary):
+        def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            v = _Vectors(context, builder, sig.args[0].dtype)
+            d, *places, odd, positive, out, low, high, imaginary = args
+            plus = builder.icmp_signed(">", positive, positive.type(0))
+
+            def modes(away: Any) -> tuple[Any, Any]:
+                cc, cs, sc, ss = (v.load(sig.args[0], d, builder.add(p, away)) for p in places)
+                ss = builder.select(plus, builder.fneg(ss), ss)
+                sc = builder.select(plus, builder.fneg(sc), sc)
+                return builder.fadd(cc, ss), builder.fsub(sc, cs)
+
+            even = modes(odd.type(0))
+            if parities == 1:
+                pairs = [(part, part) for part in even]
+            else:
+                pairs = [v.alternated(*parts) for parts in zip(even, modes(odd), strict=True)]
+            for part, away in zip(pairs, (low.type(0), imaginary), strict=True):
+                v.store(part[0], sig.args[7], out, builder.add(low, away))
+                if parities == 2:
+                    v.store(part[1], sig.args[7], out, builder.add(high, away))
+            return context.get_dummy_value()
+
+        return types.void(d, *[types.intp] * 6, out, *[types.intp] * 3), code
+
+    return take
 
 
-@intrinsic
-def put_modes(_context, z, up, down, part, w, ups, downs, d, cc, cs, sc, ss):
-    """Transpose of `take_modes` for σ = 1 and −1 together, weighted; counts end the vectors."""
+def _make_put(parities: int) -> Any:
+    """Transpose of `take` for σ = 1 and −1 together, with weights."""
 
-    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        v = _Vectors(context, builder, sig.args[0].dtype)
-        z, up, down, part, w, ups, downs, d, *places = args
+    @intrinsic
+    def put(_context, z, up, up_high, down, down_high, imaginary, w, d, cc, cs, sc, ss, odd):
+        def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            v = _Vectors(context, builder, sig.args[0].dtype)
+            z, up, up_high, down, down_high, imaginary, w, d, *places, odd = args
 
-        def weighted(start: Any, count: Any) -> tuple[Any, Any]:
-            weight = v.load(sig.args[4], w, start)
-            real = v.load(sig.args[0], z, start)
-            imaginary = v.load(sig.args[0], z, builder.add(start, part))
-            return (
-                v.first(count, builder.fmul(weight, real)),
-                v.first(count, builder.fmul(weight, imaginary)),
-            )
+            def weighted(start: Any) -> list[Any]:
+                weight = v.load(sig.args[6], w, start)
+                ends = (start, builder.add(start, imaginary))
+                return [builder.fmul(weight, v.load(sig.args[0], z, end)) for end in ends]
 
-        (ar, ai), (br, bi) = weighted(up, ups), weighted(down, downs)
-        values = (
-            builder.fadd(ar, br),
-            builder.fneg(builder.fadd(ai, bi)),
-            builder.fsub(bi, ai),
-            builder.fsub(br, ar),
-        )
-        for value, place in zip(values, places, strict=True):
-            v.store(value, sig.args[7], d, place)
-        return context.get_dummy_value()
+            def parted(low: Any, high: Any) -> list[tuple[Any, Any]]:
+                if parities == 1:
+                    return [(part, part) for part in weighted(low)]
+                both = zip(weighted(low), weighted(high), strict=True)
+                return [v.parted(*parts) for parts in both]
 
-    integers = types.intp
-    return types.void(z, *[integers] * 3, w, *[integers] * 2, d, *[integers] * 4), code
+            (ar, ai), (br, bi) = parted(up, up_high), parted(down, down_high)
+            for parity in range(parities):
+                values = (
+                    builder.fadd(ar[parity], br[parity]),
+                    builder.fneg(builder.fadd(ai[parity], bi[parity])),
+                    builder.fsub(bi[parity], ai[parity]),
+                    builder.fsub(br[parity], ar[parity]),
+                )
+                for value, place in zip(values, places, strict=True):
+                    to = builder.add(place, odd) if parity else place
+                    v.store(value, sig.args[7], d, to)
+            return context.get_dummy_value()
+
+        return types.void(z, *[types.intp] * 5, w, d, *[types.intp] * 5), code
+
+    return put
+
+
+take_modes, take_both = _make_take(1), _make_take(2)
+put_modes, put_both = _make_put(1), _make_put(2)

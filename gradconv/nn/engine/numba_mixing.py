@@ -12,9 +12,9 @@ import math
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, overload, register_jitable
+from numba.core import cgutils
+from numba.extending import intrinsic, register_jitable
 
 from gradconv.nn.engine.numba_tiles import (
     FAST,
@@ -24,127 +24,30 @@ from gradconv.nn.engine.numba_tiles import (
     kernel,
     part,
 )
+from gradconv.nn.engine.numba_vectors import Lanes, Writer
 
 # Reassociation would undo the care taken with phases.
 CAREFUL = {"contract", "nsz"}
 
-# Columns of prepared kernels: L, then drift in turns a mode, in a part whose products with mode
-# numbers are exact and a rest.
-L11, L21, L22, TURN1, TURN2, REST1, REST2 = range(7)
-PREPARED = 7
+# Columns of prepared kernels: L; drift in turns a mode, in a part whose products with mode numbers
+# are exact and a rest; and a step of s rows, E(j1 + s) = E(j1) 2^(−2us L11) STEP with
+# u = L11 j1 + L21 j2, a factor that BEND multiplies at the next step.
+L11, L21, L22, TURN1, TURN2, REST1, REST2, STEP_RE, STEP_IM, BEND = range(10)
+PREPARED = 10
+_RUN = 16  # vectors by steps from one that is computed afresh, so that rounding cannot grow
+_STEEPEST = 60.0  # powers of two that E may change by in a run, far from the ends of the numbers
 _EXACT_BITS = 11
-_TOGETHER = 8  # output channels whose symbols are held at once
+_OUTS = 2
+_PAIRS = 8, 4
 MOMENTS = 6  # of 1, k1², k1k2, k2² (real part) and k1, k2 (imaginary part)
 
 
-def _series(dtype: Any, exp: int, sine: int, cosine: int) -> tuple[tuple[Any, ...], ...]:
-    """Taylor coefficients from the highest down: 2^f; sin(πr)/r and cos(πr) in r².
-
-    The degrees leave less than the rounding for |f|, |r| ≤ 1/2.
-    """
-    terms = (
-        [math.log(2.0) ** k / math.factorial(k) for k in range(exp + 1)],
-        [(-1.0) ** k * math.pi ** (2 * k + 1) / math.factorial(2 * k + 1) for k in range(sine + 1)],
-        [(-1.0) ** k * math.pi ** (2 * k) / math.factorial(2 * k) for k in range(cosine + 1)],
-    )
-    return tuple(tuple(dtype(c) for c in t[::-1]) for t in terms)
-
-
-_EXP4, _SIN4, _COS4 = _series(np.float32, 7, 5, 6)
-_EXP8, _SIN8, _COS8 = _series(np.float64, 12, 9, 10)
-_HALF4, _HALF8 = np.float32(0.5), np.float64(0.5)
-_LOW4, _LOW8 = np.float32(-126.0), np.float64(-1022.0)
-
-
-@intrinsic
-def _power_of_two(_context, n):
-    """2ⁿ of a whole floating-point n, by writing it into the exponent."""
-
-    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        bits, bias = (23, 127) if sig.args[0] == types.float32 else (52, 1023)
-        whole = ir.IntType(32 if bits == 23 else 64)
-        exponent = builder.add(builder.fptosi(args[0], whole), whole(bias))
-        return builder.bitcast(builder.shl(exponent, whole(bits)), args[0].type)
-
-    return n(n), code
-
-
-@register_jitable
-def _horner6(c, x):
-    return ((((c[0] * x + c[1]) * x + c[2]) * x + c[3]) * x + c[4]) * x + c[5]
-
-
-def _exp2(y):
-    """2^y for y ≤ 0; 0 or nearly so where it is below the normal numbers."""
-
-
-@overload(_exp2, inline="always")
-def _exp2_of(y):
-    if y == types.float32:
-
-        def exp2_single(y):
-            z = max(y, _LOW4)
-            n = np.floor(z + _HALF4)
-            f = z - n
-            c = _EXP4
-            return ((_horner6(c, f) * f + c[6]) * f + c[7]) * _power_of_two(n)
-
-        return exp2_single
-
-    def exp2_double(y):
-        z = max(y, _LOW8)
-        n = np.floor(z + _HALF8)
-        f = z - n
-        c = _EXP8
-        p = _horner6(c, f)
-        p = ((((p * f + c[6]) * f + c[7]) * f + c[8]) * f + c[9]) * f + c[10]
-        return ((p * f + c[11]) * f + c[12]) * _power_of_two(n)
-
-    return exp2_double
-
-
-def _reduce(t):
-    """A number of turns, less the nearest whole."""
-
-
-@overload(_reduce, inline="always")
-def _reduce_of(t):
-    if t == types.float32:
-        return lambda t: t - np.floor(t + _HALF4)
-    return lambda t: t - np.floor(t + _HALF8)
-
-
-def _half_turn(r):
-    """cos(πr) and sin(πr), |r| ≤ 1/2."""
-
-
-@overload(_half_turn, inline="always")
-def _half_turn_of(r):
-    if r == types.float32:
-
-        def single(r):
-            z = r * r
-            return _horner6(_COS4, z) * z + _COS4[6], _horner6(_SIN4, z) * r
-
-        return single
-
-    def double(r):
-        z = r * r
-        c, s = _COS8, _SIN8
-        cosine = (((_horner6(c, z) * z + c[6]) * z + c[7]) * z + c[8]) * z + c[9]
-        cosine = cosine * z + c[10]
-        sine = (((_horner6(s, z) * z + s[6]) * z + s[7]) * z + s[8]) * z + s[9]
-        return cosine, sine * r
-
-    return double
-
-
 @kernel(CAREFUL, cached=True)
-def prepare(quadratic, drift, length1, length2, prepared):
+def prepare(quadratic, drift, length1, length2, rows, prepared):
     """Factors L and drifts of all kernels, scaled to mode numbers and to powers of two.
 
-    quadratic is (kernels, 3), drift (kernels, 2), prepared (kernels, 7). Returns 0, or not a number
-    for a kernel that does not decay or is not finite, to be added to its amplitude.
+    quadratic is (kernels, 3), drift (kernels, 2), prepared (kernels, 10). Returns 0, or not a
+    number for a kernel that does not decay or is not finite, to be added to its amplitude.
     """
     flaw = np.zeros(len(quadratic), prepared.dtype)
     square = 1.0 / math.log(2.0)
@@ -168,6 +71,10 @@ def prepare(quadratic, drift, length1, length2, prepared):
         prepared[p, L11], prepared[p, L21], prepared[p, L22] = l11, l21, math.sqrt(max(rest, 0.0))
         prepared[p, TURN1], prepared[p, TURN2] = t1, t2
         prepared[p, REST1], prepared[p, REST2] = b1 - t1, b2 - t2
+        bend, turn = l11 * l11 * rows * rows, 2.0 * math.pi * b1 * rows
+        prepared[p, STEP_RE] = 2.0**-bend * math.cos(turn)
+        prepared[p, STEP_IM] = 2.0**-bend * math.sin(turn)
+        prepared[p, BEND] = 4.0**-bend
     return flaw
 
 
@@ -178,52 +85,152 @@ def aligned(a):
 
 
 @register_jitable(inline="always")
-def _loaded(kernels, at):
-    """A prepared kernel as numbers, not as memory that a store might change."""
-    return (
-        kernels[at + L11], kernels[at + L21], kernels[at + L22],
-        kernels[at + TURN1], kernels[at + TURN2], kernels[at + REST1], kernels[at + REST2],
-    )  # fmt: skip
+def rows_together(itemsize):
+    """Rows of a column that one vector holds."""
+    return 8 // itemsize
 
 
 @register_jitable(inline="always")
-def _exponential_at(kernel, a, b):
-    """E at mode (a, b)."""
-    l11, l21, l22, turn1, turn2, rest1, rest2 = kernel
-    u, v = l11 * a + l21 * b, l22 * b
-    size = _exp2(-(u * u + v * v))
-    turn = _reduce(turn1 * a + turn2 * b)
-    c, s = _half_turn(_reduce(turn + (rest1 * a + rest2 * b)))
-    return size * (c * c - s * s), size * (c * s + s * c)
+def _run_length(kernels, at, j1, j2, columns, rows):
+    """Vectors of E that may follow from one that is computed: 1 where E falls or rises steeply."""
+    step = kernels[at + L11] * rows
+    widest = max(abs(j1[0]), abs(j1[-1])) * kernels[at + L11] + abs(kernels[at + L21] * j2[-1])
+    run = _RUN if columns else 1
+    while run > 1 and not (2 * widest + step) * step * run < _STEEPEST:
+        run //= 2
+    return run
 
 
-@kernel(CAREFUL)
-def _exponential(kernels, at, j1, j2, re, im):
-    """E on a block of modes, of the kernel at a place of the flat array."""
-    kernel = _loaded(kernels, at)
-    for m in range(len(j1)):
-        re[m], im[m] = _exponential_at(kernel, j1[m], j2[m])
+def _make_exponential(with_moments: bool) -> Any:
+    """cE on a block of modes, of the kernel at a place of the flat array, in runs of vectors.
+
+    Within a run E follows from row to row. With moments, those of conj(E) M are added to a flat
+    array: along a column j2 stays in its lane, so that its powers come in at the end.
+    """
+
+    def write(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        v = Writer(context, builder, sig.args[0].dtype)
+        at, c, run = args[1], args[2], args[5]
+        kernels, j1, j2, re, im = (v.data(sig, args, p) for p in (0, 3, 4, 6, 7))
+        values = [v.one(kernels, builder.add(at, v.intp(p))) for p in range(PREPARED)]
+        l11, l21, l22, turn1, turn2, rest1, rest2, step_re, step_im, bend = map(v.splat, values)
+        c = v.splat(c)
+        (modes,) = cgutils.unpack_tuple(builder, v.array(sig, args, 6).shape, 1)
+        count = builder.sdiv(modes, v.intp(v.width))
+        slope = l11 * (-2.0 * v.width / 8)
+        weights = [v.data(sig, args, p) for p in range(8, 13)] if with_moments else []
+        runs = builder.sdiv(builder.add(count, builder.sub(run, v.intp(1))), run)
+
+        bend2 = bend * bend
+
+        def add(sums: list[Lanes], e: Lanes, f: Lanes, place: Any, inside: Any) -> list[Lanes]:
+            m_re, m_im, *by = (v.load(data, place) for data in weights)
+            w, w1, w11 = by if inside is None else [v.where(inside, value) for value in by]
+            real, imaginary = e * m_re + f * m_im, e * m_im - f * m_re
+            terms = (w * real, w1 * real, w11 * real, w * imaginary, w1 * imaginary)
+            return [s + t for s, t in zip(sums, terms, strict=True)]
+
+        def one_run(n: Any, sums: list[Lanes]) -> list[Lanes]:
+            begin = builder.mul(n, run)
+            first = builder.mul(begin, v.intp(v.width))
+            a, b = v.load(j1, first), v.load(j2, first)
+            x, y = l11 * a + l21 * b, l22 * b
+            turn = v.reduced(turn1 * a + turn2 * b)
+            cosine, sine = v.half_turn(v.reduced(turn + (rest1 * a + rest2 * b)))
+            length = v.exp2(-(x * x + y * y))
+            change = v.exp2(x * slope)
+            e, f = (
+                length * (cosine * cosine - sine * sine),
+                length * (cosine * sine + sine * cosine),
+            )
+            p, q = change * step_re, change * step_im
+            # Two chains of every other vector, as each product waits for the last.
+            state = [
+                e, f, e * p - f * q, e * q + f * p, bend * (p * p - q * q), bend * (p * q + q * p)
+            ]  # fmt: skip
+            left = builder.sub(count, begin)
+            vectors = builder.select(builder.icmp_signed("<", left, run), left, run)
+            last = builder.sub(vectors, v.intp(1))
+
+            def step(k: Any, held: list[Lanes]) -> list[Lanes]:
+                e, f, g, h, p, q, *found = held
+                even = builder.mul(k, v.intp(2))
+                odd = builder.add(even, v.intp(1))
+                inside = builder.icmp_signed("<=", odd, last)
+                # An odd vector too many goes where the even one is written after it.
+                odd = builder.select(inside, odd, last)
+                places = [builder.add(first, builder.mul(n, v.intp(v.width))) for n in (odd, even)]
+                for values, place in zip(((g, h), (e, f)), places, strict=True):
+                    for value, data in zip(values, (re, im), strict=True):
+                        v.store(c * value, data, place)
+                if with_moments:
+                    found = add(add(found, e, f, places[1], None), g, h, places[0], inside)
+                r, s = p * bend2, q * bend2
+                return [
+                    e * p - f * q, e * q + f * p, g * r - h * s, g * s + h * r,
+                    r * bend2, s * bend2, *found,
+                ]  # fmt: skip
+
+            half = builder.sdiv(builder.add(vectors, v.intp(1)), v.intp(2))
+            return v.loop(half, [*state, *sums], step)[6:]
+
+        sums = v.loop(runs, [v.number(0.0)] * (5 if with_moments else 0), one_run)
+        if with_moments:
+            total, to = v.data(sig, args, 13), args[14]
+            b = v.load(j2, v.intp(0))
+            s, s1, s11, t, t1 = sums
+            for p, sum_ in enumerate((s, s11, b * s1, b * b * s, t1, b * t)):
+                place = builder.gep(total, [builder.add(to, v.intp(p))])
+                more = v.doubled(v.total(sum_))
+                builder.store(builder.fadd(builder.load(place), more), place)
+        return context.get_dummy_value()
+
+    if with_moments:
+
+        @intrinsic
+        def exponential(
+            _context, kernels, at, c, j1, j2, run, re, im, mr, mi, w, w1, w11, total, to
+        ):
+            arrays = (mr, mi, w, w1, w11, total)
+            return types.void(
+                kernels, types.intp, c, j1, j2, types.intp, re, im, *arrays, types.intp
+            ), write
+
+    else:
+
+        @intrinsic
+        def exponential(_context, kernels, at, c, j1, j2, run, re, im):
+            return types.void(kernels, types.intp, c, j1, j2, types.intp, re, im), write
+
+    return exponential
 
 
-@kernel(CAREFUL)
-def _plain_symbol(kernels, at, c, j1, j2, sr, si):
-    """S = cE."""
-    kernel = _loaded(kernels, at)
-    for m in range(len(j1)):
-        re, im = _exponential_at(kernel, j1[m], j2[m])
-        sr[m] = c * re
-        si[m] = c * im
+_exponential_of, _exponential_moments_of = _make_exponential(False), _make_exponential(True)
+
+
+@register_jitable(inline="always")
+def _exponential(kernels, at, c, j1, j2, columns, re, im):
+    """cE on a block of modes."""
+    run = _run_length(kernels, at, j1, j2, columns, rows_together(re.itemsize))
+    _exponential_of(kernels, at, c, j1, j2, run, re, im)
+
+
+@register_jitable(inline="always")
+def _exponential_moments(kernels, at, c, j1, j2, columns, mr, mi, w, w1, w11, re, im, total, to):
+    """The same, and the moments of conj(E) M."""
+    run = _run_length(kernels, at, j1, j2, columns, rows_together(re.itemsize))
+    _exponential_moments_of(kernels, at, c, j1, j2, run, re, im, mr, mi, w, w1, w11, total, to)
 
 
 @kernel(FAST)
-def _times_prefactor(coefficients, at, columns, j1, j2, re, im, sr, si, add):
+def _times_prefactor(coefficients, at, powers, j1, j2, re, im, sr, si, add):
     """S = PE, or added to S; coefficients are in units of mode numbers."""
     c = coefficients[at]
     zero = c - c
     p1 = p2 = q11 = q12 = q22 = zero
-    if columns > 1:
+    if powers > 1:
         p1, p2 = coefficients[at + 1], coefficients[at + 2]
-    if columns > 3:
+    if powers > 3:
         q11, q12, q22 = coefficients[at + 3], coefficients[at + 4], coefficients[at + 5]
     for m in range(len(j1)):
         a, b = j1[m], j2[m]
@@ -234,45 +241,48 @@ def _times_prefactor(coefficients, at, columns, j1, j2, re, im, sr, si, add):
         si[m] = si[m] + imaginary if add else imaginary
 
 
-@kernel(FAST)
-def _symbol(kernels, coefficients, pair, terms, columns, j1, j2, re, im, sr, si):
+@register_jitable(inline="always")
+def _symbol(kernels, coefficients, pair, terms, powers, j1, j2, columns, re, im, sr, si):
     """Σ_e P_e E_e of a channel pair on a block of modes."""
-    if terms * columns == 1:
-        _plain_symbol(kernels, pair * PREPARED, coefficients[pair], j1, j2, sr, si)
+    if terms * powers == 1:
+        c = coefficients[pair]
+        _exponential(kernels, pair * PREPARED, c, j1, j2, columns, sr, si)
         return
+    one = re.dtype.type(1)
     for e in range(pair * terms, (pair + 1) * terms):
-        _exponential(kernels, e * PREPARED, j1, j2, re, im)
-        _times_prefactor(
-            coefficients, e * columns, columns, j1, j2, re, im, sr, si, e > pair * terms
-        )
+        _exponential(kernels, e * PREPARED, one, j1, j2, columns, re, im)
+        _times_prefactor(coefficients, e * powers, powers, j1, j2, re, im, sr, si, e > pair * terms)
 
 
 @kernel(FAST, cached=True)
-def mix(x, kernels, coefficients, groups, j1, j2, block, z, begin, end):
+def mix(x, kernels, coefficients, groups, j1, j2, cuts, columns, z, begin, end):
     """z[b, o] = Σ_i S_oi x[b, i] on blocks begin … end − 1 of modes.
 
-    x is (B, groups·I, 2, modes), z (B, O, 2, modes), kernels (O, I, E, 7), coefficients
-    (O, I, E, P).
+    x is (B, groups·I, 2, modes), z (B, O, 2, modes), kernels (O, I, E, 10), coefficients
+    (O, I, E, P). Block n has the modes cuts[n] … cuts[n + 1] − 1; with `columns` it is a part of a
+    column.
     """
-    outs, ins, terms, columns = coefficients.shape
+    outs, ins, terms, powers = coefficients.shape
     per_group = outs // groups
-    s = aligned(np.empty(_TOGETHER * ins * 2 * block + 16, x.dtype))
+    block = np.diff(cuts).max()
+    s = aligned(np.empty(_OUTS * ins * 2 * block + 16, x.dtype))
     scratch = np.empty(2 * block, x.dtype)
     kernels, coefficients = kernels.reshape(-1), coefficients.reshape(-1)
     x_flat, z_flat = x.reshape(-1), z.reshape(-1)
     modes = len(j1)
     x_image, z_image = x.shape[1] * 2 * modes, outs * 2 * modes
     for n in range(begin, end):
-        first = n * block
-        size = min(block, modes - first)
+        first = cuts[n]
+        size = cuts[n + 1] - first
         a, b = part(j1, first, size), part(j2, first, size)
         re, im = part(scratch, 0, size), part(scratch, block, size)
         for group in range(groups):
-            for start in range(group * per_group, (group + 1) * per_group, _TOGETHER):
-                together = min(_TOGETHER, (group + 1) * per_group - start)
+            for start in range(group * per_group, (group + 1) * per_group, _OUTS):
+                together = min(_OUTS, (group + 1) * per_group - start)
                 for p in range(together * ins):
                     _symbol(
-                        kernels, coefficients, start * ins + p, terms, columns, a, b, re, im,
+                        kernels, coefficients, start * ins + p, terms, powers,
+                        a, b, columns, re, im,
                         part(s, 2 * block * p, size), part(s, 2 * block * p + block, size),
                     )  # fmt: skip
                 complex_product(
@@ -307,19 +317,21 @@ def _moments(re, im, mr, mi, w0, w11, w12, w22, w1, w2, c, sr, si, total, at):
 
 @kernel(FAST, cached=True)
 def mix_adjoint(
-    g, x, kernels, coefficients, groups, j1, j2, weights, block, need_x, need_p, h, moments,
-    begin, end,
+    g, x, kernels, coefficients, groups, j1, j2, weights, cuts, columns, need_x, need_p, h,
+    moments, begin, end,
 ):  # fmt: skip
     """h[b, i] = Σ_o conj(S_oi) g[b, o], and moments of conj(E) M and of conj(PE) M.
 
     M = Σ_b g[b, o] conj(x[b, i]); moments is (O, I, E, 2, 6), float64, and is added to; with one
     term and one coefficient it is (O, I, 1, 1, 6), as the others follow. weights is (6, modes).
     """
-    outs, ins, terms, columns = coefficients.shape
-    plain = terms * columns == 1
+    outs, ins, terms, powers = coefficients.shape
+    plain = terms * powers == 1
+    block = np.diff(cuts).max()
     per_group = outs // groups
-    s = aligned(np.empty(_TOGETHER * ins * 2 * block + 16, x.dtype))
-    products = aligned(np.empty(_TOGETHER * ins * 2 * block + 16, x.dtype))
+    most_outs, most_ins = _PAIRS
+    s = aligned(np.empty(most_outs * most_ins * 2 * block + 16, x.dtype))
+    products = aligned(np.empty(most_outs * most_ins * 2 * block + 16, x.dtype))
     scratch = np.empty(4 * block, x.dtype)
     kernels, coefficients = kernels.reshape(-1), coefficients.reshape(-1)
     x_flat, g_flat, h_flat = x.reshape(-1), g.reshape(-1), h.reshape(-1)
@@ -328,8 +340,8 @@ def mix_adjoint(
     modes = len(j1)
     x_image, g_image = x.shape[1] * 2 * modes, outs * 2 * modes
     for n in range(begin, end):
-        first = n * block
-        size = min(block, modes - first)
+        first = cuts[n]
+        size = cuts[n + 1] - first
         a, b = part(j1, first, size), part(j2, first, size)
         w0, w11 = part(w, first, size), part(w, first + modes, size)
         w12, w22 = part(w, first + 2 * modes, size), part(w, first + 3 * modes, size)
@@ -339,51 +351,57 @@ def mix_adjoint(
             h[:, :, :, first : first + size] = 0
         ar, ai = part(scratch, 2 * block, size), part(scratch, 3 * block, size)
         for group in range(groups):
-            channels = first + group * ins * 2 * modes
-            for start in range(group * per_group, (group + 1) * per_group, _TOGETHER):
-                together = min(_TOGETHER, (group + 1) * per_group - start)
-                if need_p:
-                    complex_product_conjugate_b(
-                        g_flat, (first + start * 2 * modes, 2 * modes, g_image, modes),
-                        x_flat, (channels, x_image, 2 * modes, modes),
-                        products, (0, 2 * block * ins, 2 * block, block),
-                        together, len(x), ins, size,
-                    )  # fmt: skip
-                for p in range(together * ins):
-                    pair = start * ins + p
-                    sr, si = part(s, 2 * block * p, size), part(s, 2 * block * p + block, size)
-                    if not need_p:
-                        _symbol(kernels, coefficients, pair, terms, columns, a, b, re, im, sr, si)
-                        continue
-                    mr = part(products, 2 * block * p, size)
-                    mi = part(products, 2 * block * p + block, size)
-                    for e in range(pair * terms, (pair + 1) * terms):
-                        _exponential(kernels, e * PREPARED, a, b, re, im)
-                        if plain:
-                            _moments(
-                                re, im, mr, mi, w0, w11, w12, w22, w1, w2, coefficients[pair],
-                                sr, si, total, e * MOMENTS,
+            for start in range(group * per_group, (group + 1) * per_group, most_outs):
+                together = min(most_outs, (group + 1) * per_group - start)
+                g_first = first + start * 2 * modes
+                for begin_in in range(0, ins, most_ins):
+                    count = min(most_ins, ins - begin_in)
+                    x_first = first + (group * ins + begin_in) * 2 * modes
+                    if need_p:
+                        complex_product_conjugate_b(
+                            g_flat, (g_first, 2 * modes, g_image, modes),
+                            x_flat, (x_first, x_image, 2 * modes, modes),
+                            products, (0, 2 * block * count, 2 * block, block),
+                            together, len(x), count, size,
+                        )  # fmt: skip
+                    for p in range(together * count):
+                        pair = (start + p // count) * ins + begin_in + p % count
+                        sr, si = part(s, 2 * block * p, size), part(s, 2 * block * p + block, size)
+                        if not need_p:
+                            _symbol(
+                                kernels, coefficients, pair, terms, powers,
+                                a, b, columns, re, im, sr, si,
                             )  # fmt: skip
                             continue
-                        _times_prefactor(
-                            coefficients, e * columns, columns, a, b, re, im, sr, si,
-                            e > pair * terms,
+                        mr = part(products, 2 * block * p, size)
+                        mi = part(products, 2 * block * p + block, size)
+                        if plain:
+                            _exponential_moments(
+                                kernels, pair * PREPARED, coefficients[pair], a, b, columns,
+                                mr, mi, w0, w1, w11, sr, si, total, pair * MOMENTS,
+                            )  # fmt: skip
+                            continue
+                        for e in range(pair * terms, (pair + 1) * terms):
+                            _exponential(kernels, e * PREPARED, one, a, b, columns, re, im)
+                            _times_prefactor(
+                                coefficients, e * powers, powers, a, b, re, im, sr, si,
+                                e > pair * terms,
+                            )  # fmt: skip
+                            _moments(
+                                re, im, mr, mi, w0, w11, w12, w22, w1, w2, one, ar, ai,
+                                total, 2 * e * MOMENTS,
+                            )  # fmt: skip
+                            _times_prefactor(
+                                coefficients, e * powers, powers, a, b, re, im, ar, ai, False
+                            )
+                            _moments(
+                                ar, ai, mr, mi, w0, w11, w12, w22, w1, w2, one, re, im,
+                                total, (2 * e + 1) * MOMENTS,
+                            )  # fmt: skip
+                    if need_x:
+                        complex_product_conjugate_a(
+                            s, (0, 2 * block, 2 * block * count, block),
+                            g_flat, (g_first, 2 * modes, g_image, modes),
+                            h_flat, (x_first, 2 * modes, x_image, modes),
+                            count, together, len(g), size,
                         )  # fmt: skip
-                        _moments(
-                            re, im, mr, mi, w0, w11, w12, w22, w1, w2, one, ar, ai,
-                            total, 2 * e * MOMENTS,
-                        )  # fmt: skip
-                        _times_prefactor(
-                            coefficients, e * columns, columns, a, b, re, im, ar, ai, False
-                        )
-                        _moments(
-                            ar, ai, mr, mi, w0, w11, w12, w22, w1, w2, one, re, im,
-                            total, (2 * e + 1) * MOMENTS,
-                        )  # fmt: skip
-                if need_x:
-                    complex_product_conjugate_a(
-                        s, (0, 2 * block, 2 * block * ins, block),
-                        g_flat, (first + start * 2 * modes, 2 * modes, g_image, modes),
-                        h_flat, (channels, 2 * modes, x_image, modes),
-                        ins, together, len(g), size,
-                    )  # fmt: skip

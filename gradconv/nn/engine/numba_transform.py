@@ -3,7 +3,8 @@
 An axis has two kinds of waves, cosine and sine, and where its symmetries t → n − t and
 t → t + n/2 are used, each of two parities of j: then a quarter of the points does for each of the
 four products. Blocks of waves follow one another as kind · parities + parity; wave j has place
-j // parities in its block. Modes of a row are ordered alike, even ones first.
+j // parities in its block. Modes are stored in columns, eight j2 wide, each from its first row to
+its last.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from gradconv.nn.engine.numba_lanes import (
     fetch_ahead,
     fold_lanes,
     fold_row_lanes,
+    put_both,
     put_modes,
+    take_both,
     take_modes,
     unfold_lanes,
     unfold_row_lanes,
@@ -141,95 +144,80 @@ def _unfold_row(f, to, step, n, folds, points, y, at):
 
 
 @kernel(FAST)
-def _starts(reach):
-    """Place of the first mode of each row."""
-    starts = np.zeros(len(reach), np.int64)
-    for row in range(1, len(reach)):
-        starts[row] = starts[row - 1] + reach[row - 1]
-    return starts
-
-
-@kernel(FAST)
-def _count(reach, parity, parities):
-    """Modes of a parity on a row."""
-    return (reach - parity + parities - 1) // parities
-
-
-@kernel(FAST)
-def _most(reach, parities1, count1, parities2):
-    """Most modes of a row among eight: (parity of the row, its eight, parity of the mode)."""
-    highest = (len(reach) - 1) // 2
-    most = np.zeros((parities1, -(-count1 // _BAND), parities2), np.int64)
-    for row in range(len(reach)):
-        j = abs(row - highest)
-        for p in range(parities2):
-            at = (j % parities1, j // parities1 // _BAND, p)
-            most[at] = max(most[at], _count(reach[row], p, parities2))
+def _most(places, length, parities1, count1):
+    """Most columns of a row among eight: (parity of the row, its eight)."""
+    rows = len(places) - 1
+    most = np.zeros((parities1, -(-count1 // _BAND)), np.int64)
+    for row in range(rows):
+        j = abs(row - rows // 2)
+        at = (j % parities1, j // parities1 // _BAND)
+        for column in range(places.shape[1]):
+            if places[row, column] < length - LANES:
+                most[at] = max(most[at], column + 1)
     return most
 
 
 @kernel(FAST)
-def _gather(products, starts, reach, highest, parities1, parities2, r, count1, out, part):
-    """Modes from products of waves, X = (C ∓ iS)(C − iS), of all rows in their order.
+def _gather(products, places, empty, parities1, parities2, r, count1, out, length):
+    """Modes from products of waves, X = (C ∓ iS)(C − iS).
 
-    A row's last vector may run into the next row, which is written after it.
+    places is (rows + 1, columns): where eight modes go, the last place if they are not kept, as
+    in the last row; empty are the places that nothing goes to.
     """
-    width = 2 * parities2 * r
-    for row in range(len(reach)):
-        j = abs(row - highest)
+    rows = len(places) - 1
+    width, turn = 2 * parities2 * r, parities2 * r
+    for row in range(rows):
+        j = abs(row - rows // 2)
         cosine = (j % parities1 * count1 + j // parities1) * width
         sine = cosine + parities1 * count1 * width
-        sign = 1 if row >= highest else -1
-        at = starts[row]
-        for p in range(parities2):
-            count = _count(reach[row], p, parities2)
-            for m in range(p * r, p * r + count, LANES):
-                to = at + m - p * r
-                turn = m + parities2 * r
-                take_modes(
-                    products,
-                    cosine + m,
-                    cosine + turn,
-                    sine + m,
-                    sine + turn,
-                    sign,
-                    out,
-                    to,
-                    to + part,
-                )
-            at += count
+        sign = 1 if row >= rows // 2 else -1
+        for column in range(0, places.shape[1], parities2):
+            low = places[row, column]
+            if low == length - LANES:
+                break
+            cc, sc = cosine + column // parities2 * LANES, sine + column // parities2 * LANES
+            if parities2 == 2:
+                high = places[row, column + 1]
+                take_both(products, cc, cc + turn, sc, sc + turn, r, sign, out, low, high, length)
+            else:
+                take_modes(products, cc, cc + turn, sc, sc + turn, r, sign, out, low, low, length)
+    for place in empty:
+        for m in range(place, place + LANES):
+            out[m] = 0
+            out[m + length] = 0
 
 
 @kernel(FAST)
-def _scatter(z, part, w, starts, reach, highest, parities1, parities2, r, count1, most, products):
+def _scatter(z, length, w, places, parities1, parities2, r, count1, most, products):
     """Transpose of `_gather`, with weights; both signs of a row at once."""
-    width = 2 * parities2 * r
+    highest = len(places) // 2 - 1
+    width, turn = 2 * parities2 * r, parities2 * r
     for j in range(highest + 1):
         cosine = (j % parities1 * count1 + j // parities1) * width
         sine = cosine + parities1 * count1 * width
-        up, down = highest + j, highest - j
-        at_up, at_down = starts[up], starts[down]
-        for p in range(parities2):
-            ups = _count(reach[up], p, parities2)
-            downs = _count(reach[down], p, parities2)
-            for m in range(0, max(1, most[j % parities1, j // parities1 // _BAND, p]), LANES):
-                to = p * r + m
-                turn = to + parities2 * r
-                put_modes(
-                    z, at_up + m if m < ups else 0, at_down + m if m < downs else 0, part, w,
-                    ups - m, 0 if j == 0 else downs - m,
-                    products, cosine + to, cosine + turn, sine + to, sine + turn,
+        up, down = highest + j, highest - j if j else len(places) - 1
+        for column in range(0, max(1, most[j % parities1, j // parities1 // _BAND]), parities2):
+            cc, sc = cosine + column // parities2 * LANES, sine + column // parities2 * LANES
+            above, below = places[up, column], places[down, column]
+            if parities2 == 2:
+                put_both(
+                    z, above, places[up, column + 1], below, places[down, column + 1],
+                    length, w, products, cc, cc + turn, sc, sc + turn, r,
                 )  # fmt: skip
-            at_up += ups
-            at_down += downs
+            else:
+                put_modes(
+                    z, above, above, below, below, length, w,
+                    products, cc, cc + turn, sc, sc + turn, r,
+                )  # fmt: skip
 
 
 @kernel(FAST, cached=True)
-def analyse(x, side1, side2, matrix1, matrix2, reach, spectrum, begin, end):
+def analyse(x, side1, side2, matrix1, matrix2, places, empty, spectrum, begin, end):
     """Spectra of images begin … end − 1.
 
     x is (images, n1, n2), spectrum (images, 2, modes and at least 8 more); side is (points, folds,
-    points after folding, padded waves a block, padded points after folding, waves a block).
+    points after folding, padded waves a block, padded points after folding, waves a block); places
+    and empty as in `_gather`.
     """
     n1, folds1, q1, r1, _, count1 = side1
     n2, folds2, q2, r2, q2p, _ = side2
@@ -237,8 +225,7 @@ def analyse(x, side1, side2, matrix1, matrix2, reach, spectrum, begin, end):
     rows = 2 * parities1 * count1
     width = 2 * parities2 * r2
     n2p = padded(n2)
-    starts, most = _starts(reach), _most(reach, parities1, count1, parities2)
-    modes = reach.sum()
+    most = _most(places, spectrum.shape[2], parities1, count1)
     x_flat = x.reshape(-1)
     flat = np.zeros(folds1 * q1 * _PANEL, x.dtype)
     wave = np.empty(rows * n2p, x.dtype)
@@ -247,12 +234,12 @@ def analyse(x, side1, side2, matrix1, matrix2, reach, spectrum, begin, end):
     products = np.empty(rows * width, x.dtype)
     for image in range(begin, end):
         for first in range(0, n2, _PANEL):
-            columns = min(_PANEL, n2 - first)
-            _fold_columns(x_flat, image * n1 * n2 + first, n2, columns, n1, folds1, q1, flat)
+            across = min(_PANEL, n2 - first)
+            _fold_columns(x_flat, image * n1 * n2 + first, n2, across, n1, folds1, q1, flat)
             for g in range(2 * parities1):
                 product(
                     matrix1, g * q1 * r1, 1, r1, flat, g % folds1 * q1 * _PANEL, _PANEL,
-                    wave, g * count1 * n2p + first, n2p, count1, q1, padded(columns),
+                    wave, g * count1 * n2p + first, n2p, count1, q1, padded(across),
                 )  # fmt: skip
         for row in range(rows):
             _fold_row(wave, row * n2p, n2, folds2, q2, quarter, row * q2p, step)
@@ -264,18 +251,14 @@ def analyse(x, side1, side2, matrix1, matrix2, reach, spectrum, begin, end):
                     product(
                         quarter, (g2 % folds2 * rows + row) * q2p, q2p, 1,
                         matrix2, g2 * q2 * r2, r2, products, row * width + g2 * r2, width,
-                        height, q2, padded(most[g1 % parities1, band, g2 % parities2]),
+                        height, q2, padded(most[g1 % parities1, band] * LANES // parities2),
                     )  # fmt: skip
         out = spectrum[image].reshape(-1)
-        _gather(
-            products, starts, reach, (len(reach) - 1) // 2,
-            parities1, parities2, r2, count1, out, spectrum.shape[2],
-        )  # fmt: skip
-        spectrum[image, :, modes:] = 0
+        _gather(products, places, empty, parities1, parities2, r2, count1, out, spectrum.shape[2])
 
 
 @kernel(FAST, cached=True)
-def synthesise(spectrum, weights, side1, side2, matrix1, matrix2, reach, y, begin, end):
+def synthesise(spectrum, weights, side1, side2, matrix1, matrix2, places, y, begin, end):
     """Images begin … end − 1 from their spectra, times how many modes each stands for."""
     n1, folds1, q1, r1, q1p, count1 = side1
     n2, folds2, q2, r2, q2p, _ = side2
@@ -283,7 +266,7 @@ def synthesise(spectrum, weights, side1, side2, matrix1, matrix2, reach, y, begi
     rows = 2 * parities1 * count1
     width = 2 * parities2 * r2
     n2p = padded(n2)
-    starts, most = _starts(reach), _most(reach, parities1, count1, parities2)
+    most = _most(places, spectrum.shape[2], parities1, count1)
     products = np.zeros(rows * width, y.dtype)
     quarter = np.empty(2 * parities2 * rows * q2p, y.dtype)
     step = rows * q2p
@@ -292,8 +275,8 @@ def synthesise(spectrum, weights, side1, side2, matrix1, matrix2, reach, y, begi
     y_flat = y.reshape(-1)
     for image in range(begin, end):
         _scatter(
-            spectrum[image].reshape(-1), spectrum.shape[2], weights, starts, reach,
-            (len(reach) - 1) // 2, parities1, parities2, r2, count1, most, products,
+            spectrum[image].reshape(-1), spectrum.shape[2], weights, places,
+            parities1, parities2, r2, count1, most, products,
         )  # fmt: skip
         for g1 in range(2 * parities1):
             for band in range(most.shape[1]):
@@ -303,18 +286,18 @@ def synthesise(spectrum, weights, side1, side2, matrix1, matrix2, reach, y, begi
                     product(
                         products, row * width + g2 * r2, width, 1, matrix2, g2 * r2 * q2p, q2p,
                         quarter, (g2 * rows + row) * q2p, q2p,
-                        height, max(1, most[g1 % parities1, band, g2 % parities2]), q2p,
+                        height, max(1, most[g1 % parities1, band] * LANES // parities2), q2p,
                     )  # fmt: skip
         for row in range(rows):
             _unfold_row(quarter, row * q2p, step, n2, folds2, q2, wave, row * n2p)
         for first in range(0, n2, _PANEL):
-            columns = min(_PANEL, n2 - first)
+            across = min(_PANEL, n2 - first)
             for g in range(2 * parities1):
                 product(
                     matrix1, g * r1 * q1p, 1, q1p, wave, g * count1 * n2p + first, n2p,
-                    flat, g * q1 * _PANEL, _PANEL, q1, count1, padded(columns),
+                    flat, g * q1 * _PANEL, _PANEL, q1, count1, padded(across),
                 )  # fmt: skip
-            _unfold_columns(flat, n1, folds1, q1, y_flat, image * n1 * n2 + first, n2, columns)
+            _unfold_columns(flat, n1, folds1, q1, y_flat, image * n1 * n2 + first, n2, across)
 
 
 _ROWS = 32  # fields on one axis are transformed so many at once
@@ -339,14 +322,12 @@ def analyse_rows(x, side, matrix, reach, spectrum, begin, end):
             )  # fmt: skip
         for i in range(count):
             re, im = spectrum[first + i, 0], spectrum[first + i, 1]
-            at = 0
             for p in range(parities):
-                for m in range((reach - p + parities - 1) // parities):
-                    re[at] = products[i, p * r + m]
-                    im[at] = -products[i, (parities + p) * r + m]
-                    at += 1
-            re[at:] = 0
-            im[at:] = 0
+                for m in range(p, reach, parities):
+                    re[m] = products[i, p * r + m // parities]
+                    im[m] = -products[i, (parities + p) * r + m // parities]
+            re[reach:] = 0
+            im[reach:] = 0
 
 
 @kernel(FAST, cached=True)
@@ -362,12 +343,10 @@ def synthesise_rows(spectrum, weights, side, matrix, reach, y, begin, end):
         count = min(_ROWS, end - first)
         for i in range(count):
             re, im = spectrum[first + i, 0], spectrum[first + i, 1]
-            at = 0
             for p in range(parities):
-                for m in range((reach - p + parities - 1) // parities):
-                    products[i, p * r + m] = weights[at] * re[at]
-                    products[i, (parities + p) * r + m] = -weights[at] * im[at]
-                    at += 1
+                for m in range(p, reach, parities):
+                    products[i, p * r + m // parities] = weights[m] * re[m]
+                    products[i, (parities + p) * r + m // parities] = -weights[m] * im[m]
         for g in range(2 * parities):
             product(
                 products.reshape(-1), g * r, width, 1, matrix, g * r * qp, qp,

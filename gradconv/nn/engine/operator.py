@@ -97,29 +97,16 @@ def mesh_free(
 
 def plan_for(shape: tuple[int, ...], p: Parameters, settings: Settings) -> Plan:
     """Modes that these kernels need on a mesh; nothing flows through the choice."""
-    dim = len(shape)
     # Copied together: on a GPU each copy is a wait.
     parts = [v.detach().reshape(-1, v.shape[-1]) for v in (p.coefficients, p.quadratic, p.drift)]
     joined = torch.cat(parts, dim=1).to(device="cpu", dtype=torch.float64).numpy()
-    columns = [int(v.shape[1]) for v in parts]
-    coefficients, quadratic, drift = np.split(joined, np.cumsum(columns)[:-1], axis=1)
-    weights = {
-        "amplitude": coefficients[:, :1],
-        "derivative": coefficients[:, 1:],
-        "diffusion": quadratic,
-        "drift": drift,
-    }
-    for name, values in weights.items():
-        if not np.isfinite(values).all():
-            raise InputError(
-                f"`{name}` of a mesh-free convolution must be finite; got NaN or infinity "
-                f"in {int((~np.isfinite(values)).any(axis=1).sum())} of {len(values)} kernels"
-            )
-    rows, cols = np.triu_indices(dim)
-    diffusion = np.empty((len(quadratic), dim, dim))
-    diffusion[:, rows, cols] = quadratic
-    diffusion[:, cols, rows] = quadratic
-    band = choose_band(coefficients, diffusion, drift, settings.tolerance)
+    ends = np.cumsum([v.shape[1] for v in parts])
+    coefficients, quadratic, drift = (
+        joined[:, end - v.shape[1] : end] for v, end in zip(parts, ends, strict=True)
+    )
+    if not np.isfinite(joined).all():
+        raise _not_finite(coefficients, quadratic, drift)
+    band = choose_band(coefficients, quadratic, drift, settings.tolerance)
     return make_plan(
         tuple(int(n) for n in shape),
         settings.extent,
@@ -127,6 +114,21 @@ def plan_for(shape: tuple[int, ...], p: Parameters, settings: Settings) -> Plan:
         settings.stride,
         settings.restriction,
         band,
+    )
+
+
+def _not_finite(coefficients: np.ndarray, quadratic: np.ndarray, drift: np.ndarray) -> InputError:
+    weights = {
+        "amplitude": coefficients[:, :1],
+        "derivative": coefficients[:, 1:],
+        "diffusion": quadratic,
+        "drift": drift,
+    }
+    wrong = {name: ~np.isfinite(values).all(axis=1) for name, values in weights.items()}
+    name = next(name for name, flaws in wrong.items() if flaws.any())
+    return InputError(
+        f"`{name}` of a mesh-free convolution must be finite; got NaN or infinity "
+        f"in {int(wrong[name].sum())} of {len(drift)} kernels"
     )
 
 
@@ -170,14 +172,17 @@ class _Mix(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        x: Tensor, coefficients: Tensor, quadratic: Tensor, drift: Tensor, groups: int, plan: Plan
+        ctx: Any,
+        x: Tensor,
+        coefficients: Tensor,
+        quadratic: Tensor,
+        drift: Tensor,
+        groups: int,
+        plan: Plan,
     ) -> Tensor:
+        ctx.groups, ctx.plan = groups, plan
+        ctx.save_for_backward(x, coefficients, quadratic, drift)
         return mixing.mix(x, Parameters(coefficients, quadratic, drift, groups), plan)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        *tensors, ctx.groups, ctx.plan = inputs
-        ctx.save_for_backward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -210,6 +215,7 @@ class _Compiled(torch.autograd.Function):
 
     @staticmethod
     def forward(
+        ctx: Any,
         x: Tensor,
         coefficients: Tensor,
         quadratic: Tensor,
@@ -218,14 +224,12 @@ class _Compiled(torch.autograd.Function):
         groups: int,
         plan: Plan,
     ) -> tuple[Tensor, Tensor]:
-        return compiled.forward(x, coefficients, quadratic, drift, groups, plan, bias)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        x, *kernels, _, ctx.groups, ctx.plan = inputs
-        ctx.batch = x.shape[0]
-        ctx.save_for_backward(output[1], *kernels)
+        kernels = (coefficients, quadratic, drift)
+        y, spectrum = compiled.forward(x, *kernels, groups, plan, bias)
+        ctx.batch, ctx.groups, ctx.plan = x.shape[0], groups, plan
+        ctx.save_for_backward(spectrum, *kernels)
         ctx.set_materialize_grads(False)
+        return y, spectrum
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:

@@ -126,9 +126,13 @@ class Plan:
     @cached_property
     def weights(self) -> np.ndarray:
         """How many modes each stands for (2 with a conjugate), Nyquist halves, ``(modes,)``."""
-        total = np.where(self.kept[-1] == 0, 1.0, 2.0)
-        for axis, j in zip(self.axes, self.kept, strict=True):
-            total = total * axis.weights[np.abs(j)]
+        return self.weights_at(*self.kept)
+
+    def weights_at(self, *modes: np.ndarray) -> np.ndarray:
+        """The same of modes by their signed numbers along each axis; 0 beyond the highest."""
+        total = np.where(modes[-1] == 0, 1.0, 2.0)
+        for axis, j in zip(self.axes, modes, strict=True):
+            total = total * np.append(axis.weights, 0.0)[np.minimum(np.abs(j), axis.highest + 1)]
         return total
 
 
