@@ -1,5 +1,6 @@
 """The compiled mesh-free convolution against a dense sum over all frequencies."""
 
+import subprocess
 import sys
 import threading
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from gradconv.nn.engine import compiled, numba_threads, numba_tiles
+from gradconv.nn.engine import buffers, compiled, numba_threads, numba_tiles
 from gradconv.nn.engine.mixing import Parameters
 from gradconv.nn.engine.operator import Settings, mesh_free, plan_for
 from gradconv.nn.engine.transform import analyse
@@ -97,7 +98,7 @@ def by_dense(x, parameters, groups, g, **options):
 def by_compiled(x, parameters, groups, g, plan):
     assert compiled.supports(x, parameters[0].shape, groups, plan) is None
     y, spectrum = compiled.forward(x, *parameters, groups, plan)
-    return [y, *compiled.backward(g, spectrum, *parameters, groups, plan, (True, True))]
+    return [y, *compiled.backward(g, spectrum, *parameters, groups, plan, (True, True, False))[:4]]
 
 
 def errors(found, expected):
@@ -289,13 +290,15 @@ def test_a_kernel_that_is_none_gives_nan_where_it_is_used(flaw):
     assert y[:, [0, 1, 2, 3, 5]].isfinite().all()
 
 
-@pytest.mark.parametrize("needs", [(True, False), (False, True), (False, False)])
+@pytest.mark.parametrize("needs", [(True, False, True), (False, True, False), (False, False, True)])
 def test_only_the_wanted_gradients_are_made(needs):
     x, parameters, groups, g, plan = small()
     _, *every = by_compiled(x, parameters, groups, g, plan)
+    every.append(g.sum(dim=(0, 2, 3)))
     _, spectrum = compiled.forward(x, *parameters, groups, plan)
     found = compiled.backward(g, spectrum, *parameters, groups, plan, needs)
-    for wanted, v, w in zip((needs[0], *[needs[1]] * 3), found, every, strict=True):
+    assert needs[2] is False or torch.allclose(found[4], every[4], rtol=1e-5, atol=1e-5)
+    for wanted, v, w in zip((needs[0], *[needs[1]] * 3), found[:4], every[:4], strict=True):
         assert torch.equal(v, w) if wanted else v is None
 
 
@@ -398,28 +401,95 @@ def test_products_of_tiles(shape, dtype):
     assert (c[m] == 7.0).all()  # nothing beyond the last row
 
 
-@pytest.mark.parametrize("threads", [1, 2, 7])
-@pytest.mark.parametrize("count", [0, 1, 5, 64])
-def test_work_is_shared_once_each(threads, count):
+@pytest.fixture(params=["OpenMP", "pool"])
+def threads(request, monkeypatch):
+    """Sets how many threads torch has; the kernels' are torch's or a pool's."""
+    if request.param == "pool":
+        monkeypatch.setattr(numba_threads, "_parallel", lambda: None)
     before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("number", [1, 2, 7])
+@pytest.mark.parametrize("count", [0, 1, 5, 64])
+def test_work_is_shared_once_each(threads, number, count):
     done = []
-    try:
-        torch.set_num_threads(threads)
-        numba_threads.share(lambda begin, end: done.extend(range(begin, end)), count)
-    finally:
-        torch.set_num_threads(before)
+    threads(number)
+    numba_threads.share(lambda begin, end: done.extend(range(begin, end)), count)
     assert sorted(done) == list(range(count))
 
 
-def test_an_error_in_shared_work_comes_out():
+def test_several_threads_take_part(threads):
+    threads(3)
+    # Each range waits until all threads have one.
+    barrier = threading.Barrier(3, timeout=60)
+    names, lock = set(), threading.Lock()
+
     def work(begin, end):
-        if begin == 0:
+        with lock:
+            new = threading.get_ident() not in names
+            names.add(threading.get_ident())
+        if new:
+            barrier.wait()
+
+    numba_threads.share(work, 12)
+    assert len(names) == 3
+
+
+@pytest.mark.parametrize("wrong", [0, 9])
+def test_an_error_in_shared_work_comes_out(threads, wrong):
+    def work(begin, end):
+        if begin <= wrong < end:
             raise ZeroDivisionError
 
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(3)
-        with pytest.raises(ZeroDivisionError):
-            numba_threads.share(work, 10)
-    finally:
-        torch.set_num_threads(before)
+    threads(3)
+    with pytest.raises(ZeroDivisionError):
+        numba_threads.share(work, 10)
+
+
+def test_a_forked_process_has_threads_of_its_own():
+    code = """
+import os, torch
+from gradconv.nn.engine import numba_threads
+torch.set_num_threads(2)
+done = []
+work = lambda begin, end: done.extend(range(begin, end))
+numba_threads.share(work, 8)
+torch.ones(10**6).exp_()
+child = os.fork()
+if child == 0:
+    numba_threads.share(work, 8)
+    os._exit(0 if sorted(done) == sorted([*range(8), *range(8)]) else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=120)
+
+
+def test_memory_is_used_again_when_its_tensor_is_gone():
+    like = torch.zeros(1)
+    first = buffers.empty((3, 2**19), like)
+    address, kept = first.data_ptr(), buffers.kept()
+    assert address % 64 == 0
+    assert first.shape == (3, 2**19)
+    assert first.dtype == torch.float32
+    view = first[1:]
+    del first
+    assert buffers.kept() == kept  # a view still holds it
+    other = buffers.empty((3, 2**19), like)
+    assert other.data_ptr() != address
+    del view
+    assert buffers.kept() > kept
+    assert buffers.empty((3, 2**18), like.double()).data_ptr() == address  # any of its size
+
+
+def test_not_too_much_memory_is_kept():
+    like = torch.zeros(1)
+    for size in (2**21, 2**22, 2**23):
+        many = [buffers.empty((size,), like) for _ in range(6)]
+        del many
+        assert 0 < buffers.kept() <= 2**26
+    kept = buffers.kept()
+    large = buffers.empty((2**25,), like)
+    del large
+    assert buffers.kept() == kept

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradconv.nn.engine.buffers import empty, scratch
+from gradconv.nn.engine.buffers import empty
 from gradconv.nn.engine.layout import Modes, modes_of, side
 from gradconv.nn.engine.numba_threads import share
 from gradconv.nn.engine.plan import Plan
@@ -207,17 +207,16 @@ def forward(
     modes = modes_of(plan, x.shape[0] * x.shape[1], dtype)
     spectrum = empty((*x.shape[:2], 2, modes.length), x)
     _analyse(x.detach(), False, modes, plan, spectrum)
-    mixed = scratch(0, (x.shape[0], coefficients.shape[0], 2, modes.length), x)
+    mixed = empty((x.shape[0], coefficients.shape[0], 2, modes.length), x)
     work = partial(
         mixing.mix, spectrum.numpy(), kernels.prepared, kernels.coefficients, groups,
         *modes.numbers, modes.cuts, plan.dim == 2, mixed.numpy(),
     )  # fmt: skip
     share(work, modes.blocks)
-    constant = all((a.inverse[0, :, 0] == 1.0).all() for a in plan.axes)
-    if bias is not None and constant:
+    if bias is not None and modes.mean is not None:
         mixed[:, :, 0, modes.mean] += bias.detach()
     y = _synthesise(mixed, True, modes, plan)
-    if bias is not None and not constant:
+    if bias is not None and modes.mean is None:
         y += bias.detach().reshape(-1, *(1,) * plan.dim)
     return y, spectrum
 
@@ -230,9 +229,9 @@ def backward(
     drift: Tensor,
     groups: int,
     plan: Plan,
-    needs: tuple[bool, bool],
-) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
-    """Gradients by input, coefficients, quadratic and drift.
+    needs: tuple[bool, bool, bool],
+) -> tuple[Tensor | None, ...]:
+    """Gradients by input, coefficients, quadratic, drift and bias.
 
     Parameters
     ----------
@@ -243,17 +242,17 @@ def backward(
     coefficients, quadratic, drift, groups, plan
         As in `forward`.
     needs : tuple of bool
-        Whether the gradient by the input, and those by the kernels, are wanted; the others
-        are None.
+        Whether the gradient by the input, those by the kernels, and that by the bias are wanted;
+        the others are None.
     """
     _, mixing = _modules()
     kernels = _Kernels(coefficients, quadratic, drift, plan, mixing)
     x = _array(spectrum)
     dtype = kernels.prepared.dtype
     modes = modes_of(plan, x.shape[0] * x.shape[1], dtype)
-    by_output = scratch(0, (*grad_y.shape[:2], 2, modes.length), grad_y)
+    by_output = empty((*grad_y.shape[:2], 2, modes.length), grad_y)
     _analyse(grad_y.detach(), True, modes, plan, by_output)
-    by_spectrum = scratch(1, tuple(spectrum.shape) if needs[0] else (1, 1, 1, 1), spectrum)
+    by_spectrum = empty(tuple(spectrum.shape) if needs[0] else (1, 1, 1, 1), spectrum)
     shape = (*kernels.prepared.shape[:3], 1 if kernels.plain else 2, mixing.MOMENTS)
     least, most = _CHUNKS
     chunks = min(max(_MOMENT_BYTES // (8 * int(np.prod(shape))), least), most, modes.blocks)
@@ -264,17 +263,22 @@ def backward(
         for chunk in range(begin, end):
             mixing.mix_adjoint(
                 by_output.numpy(), x, kernels.prepared, kernels.coefficients, groups,
-                *modes.numbers, modes.weights, modes.cuts, plan.dim == 2, *needs,
+                *modes.numbers, modes.weights, modes.cuts, plan.dim == 2, *needs[:2],
                 by_spectrum.numpy(), moments[chunk], cuts[chunk], cuts[chunk + 1],
             )  # fmt: skip
 
     share(work, chunks)
     by_x = _synthesise(by_spectrum, False, modes, plan) if needs[0] else None
+    by_bias = None
+    if needs[2] and modes.mean is not None:
+        by_bias = by_output[:, :, 0, modes.mean].sum(dim=0)
+    elif needs[2]:
+        by_bias = grad_y.detach().sum(dim=(0, *range(2, grad_y.ndim)))
     if not needs[1]:
-        return by_x, None, None, None
+        return by_x, None, None, None, by_bias
     found = kernels.gradients(moments.sum(axis=0))
     c, q, b = (torch.from_numpy(v.astype(dtype)) for v in found)
-    return by_x, c, q, b
+    return by_x, c, q, b, by_bias
 
 
 def modes(spectrum: Tensor, groups: int, plan: Plan) -> Tensor:

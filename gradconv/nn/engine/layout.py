@@ -79,7 +79,7 @@ class Modes:
     numbers: np.ndarray  # signed j of both axes, (2, places)
     weights: np.ndarray  # of `numba_mixing.MOMENTS`, (6, places)
     cuts: np.ndarray  # ends of blocks; each is within one column
-    mean: int  # place of the mode k = 0
+    mean: int | None  # place of the mode k = 0, if it is a constant at the output points
 
     @property
     def length(self) -> int:
@@ -125,7 +125,7 @@ def _mode_table(
         numbers.astype(dtype),
         np.stack([w, w * j1**2, w * j1 * j2, w * j2**2, w * j1, w * j2]).astype(dtype),
         np.concatenate(cuts),
-        int(order[np.flatnonzero(np.all(np.stack(plan.kept) == 0, axis=0))[0]]),
+        None if plan.mean is None else int(order[plan.mean]),
     )
 
 

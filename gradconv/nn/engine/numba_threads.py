@@ -1,31 +1,40 @@
 """Threads for kernels that run without the interpreter's lock.
 
-As many as torch uses. numba has pools of its own, but the one that every installation has aborts
-the process when two threads enter it at once, as a forward and a backward pass may.
+They are torch's own, where its OpenMP library can be called: after an operation these wait in a
+loop for some milliseconds, and would hold up any other threads on the same cores. Elsewhere it is a
+pool of as many. numba has pools too, but the one that every installation has aborts the process
+when two threads enter it at once, as a forward and a backward pass may.
 """
 
 from __future__ import annotations
 
+import ctypes
+import itertools
 import os
+import sys
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from itertools import pairwise
+from pathlib import Path
 from threading import Lock
 
 import torch
 
+_SHARES = 4  # of each thread, so that a slow one does not hold up the rest
+
+_home = os.getpid()
 _pools: dict[int, ThreadPoolExecutor] = {}
 _lock = Lock()
-# A forked process has none of the threads.
 os.register_at_fork(after_in_child=_pools.clear)
-
-_SHARES = 4  # of each thread, so that a slow one does not hold up the rest
+_BODY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
 def share(work: Callable[[int, int], object], count: int) -> None:
     """Call work(begin, end) on ranges that cover 0 … count − 1, each once.
 
-    What is computed may not depend on how the ranges are cut.
+    On as many threads as torch uses. What is computed may not depend on how the ranges are cut.
     """
     threads = min(torch.get_num_threads(), count)
     if threads <= 1:
@@ -34,13 +43,66 @@ def share(work: Callable[[int, int], object], count: int) -> None:
         return
     parts = min(count, threads * _SHARES)
     cuts = [count * p // parts for p in range(parts + 1)]
-    ranges = iter(list(pairwise(cuts)))
+    ranges = list(pairwise(cuts))
+    # Each thread has a run of them, and then takes from the ends of others': two threads that begin
+    # in one page of fresh memory would both make it.
+    bounds = [parts * t // threads for t in range(threads + 1)]
+    runs = [deque(ranges[a:b]) for a, b in pairwise(bounds)]
+    numbers = itertools.count()
 
     def take() -> None:
-        # `next` on a list's iterator is one step under the interpreter's lock.
-        for begin, end in ranges:
-            work(begin, end)
+        _work_off(work, runs[next(numbers)].popleft)
+        for run in runs:
+            _work_off(work, run.pop)
 
+    # A forked process has none of the threads, and OpenMP does not know it.
+    parallel = _parallel() if os.getpid() == _home else None
+    if parallel is None:
+        _by_pool(take, threads)
+    else:
+        _by_openmp(parallel, take, threads)
+
+
+def _work_off(work: Callable[[int, int], object], following: Callable[[], tuple[int, int]]) -> None:
+    while True:
+        try:
+            begin, end = following()
+        except IndexError:
+            return
+        work(begin, end)
+
+
+@lru_cache(maxsize=1)
+def _parallel() -> Callable[..., None] | None:
+    """GOMP_parallel of the OpenMP library that torch brings along, if it does."""
+    if sys.platform != "linux":
+        return None
+    for path in sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*")):
+        try:
+            found = ctypes.CDLL(str(path)).GOMP_parallel
+        except (OSError, AttributeError):
+            continue
+        found.argtypes = [_BODY, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+        found.restype = None
+        return found
+    return None
+
+
+def _by_openmp(parallel: Callable[..., None], take: Callable[[], None], threads: int) -> None:
+    raised: list[BaseException] = []
+
+    def body(_: object) -> None:
+        try:
+            take()
+        except BaseException as error:  # C has no way to pass it on
+            raised.append(error)
+
+    parallel(_BODY(body), None, threads, 0)
+    if raised:
+        raise raised[0]
+
+
+def _by_pool(take: Callable[[], None], threads: int) -> None:
     helpers = [_pool(threads - 1).submit(take) for _ in range(threads - 1)]
     try:
         take()

@@ -236,7 +236,7 @@ class _Compiled(torch.autograd.Function):
         spectrum, *kernels = ctx.saved_tensors
         by_y, by_spectrum = grads
         p, plan = Parameters(kernels[0], kernels[1], kernels[2], ctx.groups), ctx.plan
-        found: list[Tensor | None] = [None] * 4
+        found: list[Tensor | None] = [None] * 5
         if by_y is not None and torch.is_grad_enabled():
             modes = to_modes(compiled.modes(spectrum, p.groups, plan), p.groups, ctx.batch)
             fields = by_y.reshape(-1, *plan.out_shape)
@@ -245,15 +245,15 @@ class _Compiled(torch.autograd.Function):
             if found[0] is not None:
                 x = synthesise_input(from_modes(found[0], p.groups, ctx.batch), plan)
                 found[0] = x.reshape(ctx.batch, -1, *(a.n for a in plan.axes))
+            by_bias = by_y.sum(dim=(0, *range(2, by_y.ndim))) if ctx.needs_input_grad[4] else None
+            found.append(by_bias)
         elif by_y is not None:
-            needs = (ctx.needs_input_grad[0], any(ctx.needs_input_grad[1:4]))
+            by = ctx.needs_input_grad
+            needs = (by[0], any(by[1:4]), by[4])
             c, q, b = kernels
             found = list(compiled.backward(by_y, spectrum, c, q, b, ctx.groups, plan, needs))
         if by_spectrum is not None and ctx.needs_input_grad[0]:
             x = synthesise_input(compiled.modes(by_spectrum, p.groups, plan), plan)
             x = x.reshape(ctx.batch, -1, *(a.n for a in plan.axes))
             found[0] = x if found[0] is None else found[0] + x
-        by_bias = None
-        if by_y is not None and ctx.needs_input_grad[4]:
-            by_bias = by_y.sum(dim=(0, *range(2, by_y.ndim)))
-        return (*found, by_bias, None, None)
+        return (*found, None, None)
