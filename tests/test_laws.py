@@ -11,7 +11,6 @@ import pytest
 import sympy
 from click.testing import CliRunner
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from gradconv import LawError, MeshHierarchy, Problem, derive, sweep
 from gradconv.agreement import compare
@@ -21,6 +20,7 @@ from gradconv.kernels import KERNELS
 from gradconv.laws.ingredients import flat_covariance, read_density, transfer_of
 from gradconv.laws.lattice import mean_gradients, on_level
 from gradconv.mesh import FourierGrid, Mesh
+from gradconv.testing import strategies as gst
 from tests.test_reference_orders import EXACT
 
 
@@ -138,39 +138,19 @@ def test_expansion_goes_through_the_full_law(case: tuple[Any, ...]) -> None:
     assert doubled[-1] > 0.5
 
 
-PROBLEMS = st.builds(
-    lambda kernel, target, noise, restriction, route, dim, channels, setting: Problem(
-        kernel,
-        "sobolev:1.5",
-        target,
-        noise,
-        restriction,
-        setting,
-        dim,
-        channels=channels,
-        route=route if setting == "coarsening" else "chain",
-    ),
-    st.sampled_from(
-        ["stencil", "stencil:5", "mfc", "scaled-stencil", "gaussian-derivative", "spectral:1"]
-    ),
-    st.sampled_from(["identity", "blur:0.03", "shift:0.07", "derivative"]),
-    st.sampled_from(["none", "pixel:0.4", "white:0.1", "power:0", "power:1.2", "uniform:0.3"]),
-    st.sampled_from(["average", "injection", "full_weighting", "bilinear", "spectral"]),
-    st.sampled_from(["chain", "direct"]),
-    st.integers(1, 3),
-    st.integers(1, 2),
-    st.sampled_from(["coarsening", "refinement"]),
-)
+# one restriction depends on the position, and has no law
+LAWFUL = gst.restrictions().filter(lambda text: text != "bilinear_corners")
 
 
 @settings(max_examples=40, deadline=None)
-@given(PROBLEMS)
-def test_full_law_goes_through_exact_expectations(problem: Problem) -> None:
-    hierarchy = MeshHierarchy.powers_of_two(problem.dim, 2, 4)
+@given(gst.placed_problems(boundary="periodic", restriction=LAWFUL))
+def test_full_law_goes_through_exact_expectations(placed: tuple[Problem, MeshHierarchy]) -> None:
+    problem, hierarchy = placed
     expected, magnitude = expected_gradients(problem, hierarchy)
     found = mean_gradients(problem, hierarchy)
     scaled = expected * problem.convolution.scale
-    assert np.abs(found - scaled).max() <= 1e-11 * magnitude.max()
+    # a signal outside of the kernel's band leaves the squares of rounding errors, about 1e-32
+    assert np.abs(found - scaled).max() <= 1e-11 * magnitude.max() + 1e-28
 
 
 def test_compare_refuses_wrong_laws() -> None:

@@ -106,8 +106,8 @@ def audit(
         By default the first entry of a tuple or dictionary, with a note.
     memory : float
         Bound in GiB on what the audit holds at once beyond the module given: its copy, gradients,
-        results, and by estimate what a backward pass saves. Gradients that do not fit are computed
-        in several passes. What torch's functions use inside (an unfolded convolution) comes on top.
+        results, and what one gradient takes, by a count of torch's tensors with a margin for what
+        its functions use inside. Gradients that do not fit are computed in several passes.
     confidence : float
         Level of the intervals.
     explain : bool
@@ -213,7 +213,7 @@ def _audit(
     complete(subject, x)
     stochastic = _stochastic(subject, source)
     paths = _replicates(replicates, source, stochastic)
-    scheme = plan(subject, source, paths, memory * GIB)
+    scheme = plan(subject, source, paths, memory * GIB, explain)
     if scheme.passes > 1:
         subject.note(f"gradients were computed {scheme.passes} times to stay within `memory`")
     total = scheme.passes * paths + ALIASING_PATHS + (explain_steps(subject) if explain else 0)

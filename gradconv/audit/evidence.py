@@ -1,4 +1,4 @@
-"""What the causes are judged by: probes of every layer and gaps of a few paths."""
+"""What the causes are judged by: probes of every layer, experiments on a few paths."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from gradconv.audit.data import Data
+from gradconv.audit.effects import TENTH, Effect
 from gradconv.audit.experiments import PATHS, Acting, Gaps, gaps
 from gradconv.audit.measure import Step
 from gradconv.audit.probes import Response, input_power, response, shift_error
@@ -20,43 +21,7 @@ if TYPE_CHECKING:
     from gradconv.audit.result import Audit
 
 BROKEN = ("diverges", "stalls")
-HALVED = 0.5  # what counts as an effect: half of the finest gap,
-SMALLER, RISEN = 0.8, 0.25  # or a smaller gap of a higher order
-GONE = 0.02
 EXPERIMENT_KEY = 2**19
-
-
-@dataclass(frozen=True)
-class Effect:
-    """What an intervention does to the rms gap of some parameters.
-
-    Parameters
-    ----------
-    share : float
-        Finest gap that is left, as a fraction.
-    before, after : float
-        Order over the finest pairs, without and with the intervention.
-    """
-
-    share: float
-    before: float
-    after: float
-
-    @property
-    def helps(self) -> bool:
-        """Whether the gap falls by half, or falls and has a higher order."""
-        rises = self.after - self.before > RISEN
-        return self.share < HALVED or (self.share < SMALLER and rises)
-
-    @property
-    def cures(self) -> bool:
-        """Whether a gap that did not fall with h now does, or all but disappears."""
-        return self.before <= RISEN and (self.after > RISEN or self.share < GONE)
-
-    def sentence(self, words: str, of: str) -> str:
-        """Say what was done and what it did."""
-        orders = f"order from {self.before:+.2f} to {self.after:+.2f}".replace("+inf", "any power")
-        return f"{words} {of} finest rms gap is {self.share:.2g} times as large, {orders}"
 
 
 @dataclass
@@ -117,14 +82,13 @@ class Evidence:
     def severity(self, layer: str, effect: Effect) -> str:
         """How grave a cause is whose removal has this effect."""
         if self.broken(layer):
-            return "breaks" if effect.cures or effect.share < 0.1 else "limits"
-        return "suspect" if self.verdict(layer) == "undecided" else "limits"
+            return "breaks" if effect.cures or effect.share.below(TENTH) else "limits"
+        undecided = self.verdict(layer) == "undecided"
+        return "suspect" if undecided and effect.stands_in_the_way else "limits"
 
     def effect(self, changed: Gaps, names: list[str]) -> Effect:
         """Compare gaps under an intervention with those of the same paths without."""
-        before, after = self.base.rms(names)[-1], changed.rms(names)[-1]
-        share = float(after / before) if before else 1.0
-        return Effect(share, self.base.order(names), changed.order(names))
+        return self.base.effect(changed, names, self.result.confidence)
 
     def experiment(self, acting: Acting) -> Gaps | None:
         """Measure the gaps of the first paths under an intervention."""
@@ -150,8 +114,10 @@ def gather(subject: Subject, data: Data, result: Audit, stochastic: bool, step: 
         layers.setdefault(name.rpartition(".")[0] or ROOT, []).append(name)
     sample = result.samples["whole"]
     paths = min(PATHS, sample.replicates)
-    base = gaps(subject, data, paths, step)
-    assert base is not None
+    squares = {
+        name: np.sum(result.samples[name].gaps[:paths] ** 2, axis=-1) for name in subject.parameters
+    }
+    base = Gaps(squares, result.hierarchy.h[1:])
     evidence = Evidence(subject, data, result, stochastic, step, layers, base, paths)
     levels, dim = len(subject.modules), data.hierarchy.dim
     pairs = data.path(0)

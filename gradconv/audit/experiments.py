@@ -1,21 +1,24 @@
-"""Gaps of a few sample paths, as they are or under an intervention."""
+"""Gaps of a few sample paths under an intervention."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 
 from gradconv.audit.data import Data
-from gradconv.audit.measure import Step
+from gradconv.audit.effects import Effect, compare
 from gradconv.audit.subject import ROOT, Subject
 from gradconv.errors import InputError
 
-PATHS = 4
+if TYPE_CHECKING:
+    from gradconv.audit.measure import Step
+
+PATHS = 8
 WINDOW = 3  # finest pairs whose slope is compared
 
 
@@ -28,12 +31,12 @@ class Acting(Protocol):
 
 @dataclass(frozen=True)
 class Gaps:
-    """Rms gaps of each parameter tensor over a few paths.
+    """Squared gaps of each parameter tensor on a few paths.
 
     Parameters
     ----------
     squares : dict
-        By parameter name, mean over paths of |gap|², shape ``(levels − 1,)``.
+        By parameter name, |gap|² of each path, shape ``(paths, levels − 1)``.
     h : ndarray
         Finer mesh size of each pair.
     """
@@ -41,22 +44,17 @@ class Gaps:
     squares: dict[str, np.ndarray]
     h: np.ndarray
 
-    def rms(self, names: list[str]) -> np.ndarray:
-        """Rms gap of some tensors together, shape ``(levels − 1,)``."""
-        return np.asarray(np.sqrt(sum(self.squares[name] for name in names)))
-
-    def order(self, names: list[str]) -> float:
-        """Slope over the finest pairs, without an interval: for comparisons on the same paths."""
-        values = self.rms(names)[-WINDOW:]
-        if np.any(values <= 0):
-            return np.inf
-        return float(np.polyfit(np.log(self.h[-WINDOW:]), np.log(values), 1)[0])
+    def effect(self, changed: Gaps, names: list[str], confidence: float) -> Effect:
+        """Compare some tensors together with what they are under an intervention."""
+        before, after = (
+            np.asarray(sum(gaps.squares[name] for name in names))[:, -WINDOW:]
+            for gaps in (self, changed)
+        )
+        return compare(before, after, self.h[-WINDOW:], confidence)
 
 
-def gaps(
-    subject: Subject, data: Data, paths: int, step: Step, intervention: Acting | None = None
-) -> Gaps | None:
-    """Measure rms gaps over the first paths, under an intervention if one is given.
+def gaps(subject: Subject, data: Data, paths: int, step: Step, intervention: Acting) -> Gaps | None:
+    """Measure the gaps of the first paths under an intervention.
 
     Returns
     -------
@@ -65,28 +63,24 @@ def gaps(
     """
     levels = len(subject.modules)
     names = list(subject.parameters)
-    totals = {name: np.zeros(levels - 1) for name in names}
+    squares = {name: np.zeros((paths, levels - 1)) for name in names}
     order = range(levels - 1, -1, -1)  # the finest first: its statistics are held on the others
     for path in range(paths):
         pairs = data.path(path)
         gradients: dict[int, dict[str, torch.Tensor]] = {}
         try:
             for level in order:
-                acting = intervention.acting(subject, level, path) if intervention else ExitStack()
-                with acting:
+                with intervention.acting(subject, level, path):
                     gradients[level] = subject.gradient(level, *pairs[level], path)
                 if level + 1 in gradients:
                     fine = gradients.pop(level + 1)
                     for name in names:
                         gap = (fine[name] - gradients[level][name]).double()
-                        totals[name][level] += float(torch.sum(gap**2))
+                        squares[name][path, level] = float(torch.sum(gap**2))
         except InputError:
-            if intervention is None:
-                raise
             return None
         step()
-    h = np.array([mesh.h for mesh in subject.meshes[1:]])
-    return Gaps({name: total / paths for name, total in totals.items()}, h)
+    return Gaps(squares, np.array([mesh.h for mesh in subject.meshes[1:]]))
 
 
 class BandLimit:
@@ -112,7 +106,7 @@ class BandLimit:
 
         def limit(module: torch.nn.Module, args: tuple[Any, ...]) -> Any:
             x = args[0] if args else None
-            if not isinstance(x, torch.Tensor) or x.ndim != dim + 2:
+            if not isinstance(x, torch.Tensor) or x.ndim != dim + 2 or not x.is_floating_point():
                 return None
             # a layer behind a stride sees a mesh coarser by the same factor on every level
             cells = [max(2, self.coarsest * m // n) for m in x.shape[2:]]
@@ -128,9 +122,9 @@ class BandLimit:
 def _low_pass(x: torch.Tensor, cells: list[int]) -> torch.Tensor:
     """Keep |j| < cells/2 along each axis."""
     axes = tuple(range(2, x.ndim))
-    spectrum = torch.fft.fftn(x, dim=axes)
+    spectrum = torch.fft.rfftn(x, dim=axes)
     for axis, kept in zip(axes, cells, strict=True):
-        j = torch.fft.fftfreq(x.shape[axis], 1.0 / x.shape[axis], device=x.device)
-        keep = (2 * j.round().abs() < kept).reshape((-1, *(1,) * (x.ndim - axis - 1)))
-        spectrum = spectrum * keep
-    return torch.fft.ifftn(spectrum, dim=axes).real.to(x.dtype)
+        j = torch.arange(spectrum.shape[axis], device=x.device)
+        j = torch.minimum(j, x.shape[axis] - j)  # |j| of a whole axis, and of the half one
+        spectrum = spectrum * (2 * j < kept).reshape((-1, *(1,) * (x.ndim - axis - 1)))
+    return torch.fft.irfftn(spectrum, s=x.shape[2:], dim=axes)

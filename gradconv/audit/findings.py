@@ -36,9 +36,10 @@ class Finding:
     number : float
         The number.
     severity : {"breaks", "suspect", "limits", "latent", "note"}
-        The layer's gap diverges or stalls, and this explains it; the gap is undecided, and this
-        would explain it; it makes the gap larger or its order lower; it does no harm on these
-        data, and would on others; it is worth knowing.
+        The layer's gap diverges or stalls, and this explains it; the gap is undecided and not seen
+        to fall with h, and this would explain it; it makes the gap larger or its order lower; it
+        does no harm on these data, and would on others; it is worth knowing. What an experiment
+        shows counts only if the whole interval of its effect lies beyond the threshold.
     """
 
     layer: str
@@ -64,7 +65,7 @@ def explain_steps(subject: Subject) -> int:
     """How many steps `find` may take."""
     from gradconv.audit.experiments import PATHS
 
-    return 3 * PATHS
+    return 2 * PATHS
 
 
 def find(

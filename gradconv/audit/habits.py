@@ -68,6 +68,6 @@ def _judged(evidence: Evidence, cause: str, intervention: Intervention) -> list[
                 f" (its output changes by {evidence.noisy[layer]:.2g} between random states)"
             )
         found.append(
-            Finding(layer, cause, sentence, effect.share, evidence.severity(layer, effect))
+            Finding(layer, cause, sentence, effect.share.value, evidence.severity(layer, effect))
         )
     return found

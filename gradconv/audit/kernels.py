@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from gradconv.audit.evidence import Effect, Evidence
+from gradconv.audit.effects import Effect
+from gradconv.audit.evidence import Evidence
 from gradconv.audit.experiments import BandLimit
 from gradconv.audit.findings import Finding
 from gradconv.audit.probes import Response, mismatch
@@ -79,7 +80,8 @@ def _tied(
         severity = evidence.severity(layer, effect)
         sentence += "; " + effect.sentence(BandLimit.words, "its")
     else:
-        sentence += "; " + effect.sentence(BandLimit.words, "its") + ": not what is wrong here"
+        why = "too few paths to blame it" if effect.may_help else "not what is wrong here"
+        sentence += f"; {effect.sentence(BandLimit.words, 'its')}: {why}"
     return Finding(layer, TIED, sentence, order, severity)
 
 

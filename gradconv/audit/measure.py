@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from gradconv.audit.data import Data
+from gradconv.audit.memory import EXPLAINED, MARGIN, finest_step_bytes
 from gradconv.audit.subject import Subject
 from gradconv.errors import InputError
 
@@ -69,15 +70,17 @@ class Plan:
     needed: float
 
 
-def plan(subject: Subject, data: Data, replicates: int, memory: float) -> Plan:
+def plan(
+    subject: Subject, data: Data, replicates: int, memory: float, explain: bool = False
+) -> Plan:
     """Fit the gradients into the memory.
-
-    What a backward pass saves is measured on the two coarsest levels and grows by 2**dim a level.
 
     Parameters
     ----------
     memory : float
         Bound in bytes on what the audit holds beyond the module that was given.
+    explain : bool
+        Whether causes are looked for afterwards, which takes more than a gradient.
 
     Raises
     ------
@@ -87,16 +90,13 @@ def plan(subject: Subject, data: Data, replicates: int, memory: float) -> Plan:
     """
     sizes = [_components(p) for p in subject.parameters.values()]
     total, vectors = sum(sizes), replicates * len(subject.meshes)
-    dim = subject.meshes[0].dim
-    path = data.path(0)
-    saved = [_saved_bytes(subject, level, *path[level]) for level in (0, 1)]
-    growth = max(2.0**dim, saved[1] / max(saved[0], 1.0))
-    activations = saved[1] * growth ** (len(subject.meshes) - 2)
+    margin = EXPLAINED if explain else MARGIN
+    step = margin * finest_step_bytes(subject, data, memory / margin, explain)
     itemsize = torch.finfo(subject.dtype).bits // 8
     copies = (5 * itemsize + 8) * total + itemsize * total * len(set(map(id, subject.modules)))
     results = 8 * vectors * sum(min(size, vectors) for size in sizes)
     work = 3 * 8 * vectors * (min(ROWS, max(sizes)) + 2 * vectors)
-    needed = 2.0 * activations + copies + 3.0 * results + work + data.bytes_per_path
+    needed = step + copies + 3.0 * results + work + data.bytes_per_path
     left = int((memory - needed) // (8 * vectors))
     if left < 1:
         raise InputError(
@@ -109,23 +109,6 @@ def plan(subject: Subject, data: Data, replicates: int, memory: float) -> Plan:
 
 def _components(parameter: torch.Tensor) -> int:
     return parameter.numel() * (2 if parameter.is_complex() else 1)
-
-
-def _saved_bytes(subject: Subject, level: int, x: torch.Tensor, y: object) -> float:
-    """Bytes that autograd keeps for one backward pass on a level, the parameters left out."""
-    own = {p.data_ptr() for p in subject.modules[level].parameters()}
-    seen: dict[int, int] = {}
-
-    def count(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if tensor.data_ptr() not in own:
-            seen[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        loss = subject.value(level, x, y, 0)
-    del loss
-    return float(sum(seen.values()) + 2 * x.numel() * x.element_size())
 
 
 def measure(subject: Subject, data: Data, plan: Plan, step: Step) -> Gradients:

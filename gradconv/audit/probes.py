@@ -130,5 +130,4 @@ def input_power(call: Call, dim: int) -> float | None:
     if fields is None:
         return None
     x = fields[0]
-    centred = x - x.mean(dim=tuple(range(2, x.ndim)), keepdim=True)
-    return float(centred.abs().square().sum(dim=1).mean())
+    return float(x.var(dim=tuple(range(2, x.ndim)), correction=0).sum(dim=1).mean())
