@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from gradconv.nn.engine import buffers, compiled, numba_threads, numba_tiles
+from gradconv.nn.engine import buffers, compiled, numba_tiles, threads
 from gradconv.nn.engine.mixing import Parameters
 from gradconv.nn.engine.operator import Settings, mesh_free, plan_for
 from gradconv.nn.engine.transform import analyse
@@ -402,10 +402,10 @@ def test_products_of_tiles(shape, dtype):
 
 
 @pytest.fixture(params=["OpenMP", "pool"])
-def threads(request, monkeypatch):
+def torch_threads(request, monkeypatch):
     """Sets how many threads torch has; the kernels' are torch's or a pool's."""
     if request.param == "pool":
-        monkeypatch.setattr(numba_threads, "_parallel", lambda: None)
+        monkeypatch.setattr(threads, "_parallel", lambda: None)
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
@@ -413,15 +413,15 @@ def threads(request, monkeypatch):
 
 @pytest.mark.parametrize("number", [1, 2, 7])
 @pytest.mark.parametrize("count", [0, 1, 5, 64])
-def test_work_is_shared_once_each(threads, number, count):
+def test_work_is_shared_once_each(torch_threads, number, count):
     done = []
-    threads(number)
-    numba_threads.share(lambda begin, end: done.extend(range(begin, end)), count)
+    torch_threads(number)
+    threads.share(lambda begin, end: done.extend(range(begin, end)), count)
     assert sorted(done) == list(range(count))
 
 
-def test_several_threads_take_part(threads):
-    threads(3)
+def test_several_threads_take_part(torch_threads):
+    torch_threads(3)
     # Each range waits until all threads have one.
     barrier = threading.Barrier(3, timeout=60)
     names, lock = set(), threading.Lock()
@@ -433,33 +433,33 @@ def test_several_threads_take_part(threads):
         if new:
             barrier.wait()
 
-    numba_threads.share(work, 12)
+    threads.share(work, 12)
     assert len(names) == 3
 
 
 @pytest.mark.parametrize("wrong", [0, 9])
-def test_an_error_in_shared_work_comes_out(threads, wrong):
+def test_an_error_in_shared_work_comes_out(torch_threads, wrong):
     def work(begin, end):
         if begin <= wrong < end:
             raise ZeroDivisionError
 
-    threads(3)
+    torch_threads(3)
     with pytest.raises(ZeroDivisionError):
-        numba_threads.share(work, 10)
+        threads.share(work, 10)
 
 
 def test_a_forked_process_has_threads_of_its_own():
     code = """
 import os, torch
-from gradconv.nn.engine import numba_threads
+from gradconv.nn.engine import threads
 torch.set_num_threads(2)
 done = []
 work = lambda begin, end: done.extend(range(begin, end))
-numba_threads.share(work, 8)
+threads.share(work, 8)
 torch.ones(10**6).exp_()
 child = os.fork()
 if child == 0:
-    numba_threads.share(work, 8)
+    threads.share(work, 8)
     os._exit(0 if sorted(done) == sorted([*range(8), *range(8)]) else 1)
 assert os.waitpid(child, 0)[1] == 0
 """

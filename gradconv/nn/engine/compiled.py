@@ -16,8 +16,8 @@ from torch import Tensor
 
 from gradconv.nn.engine.buffers import empty
 from gradconv.nn.engine.layout import Modes, modes_of, side
-from gradconv.nn.engine.numba_threads import share
 from gradconv.nn.engine.plan import Plan
+from gradconv.nn.engine.threads import share
 
 if TYPE_CHECKING:
     from types import ModuleType

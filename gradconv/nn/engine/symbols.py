@@ -20,7 +20,7 @@ from gradconv.nn.engine.transform import constant
 
 # Entries of S at once, a core: half a MiB in single precision stays in cache; a GPU wants more.
 _BLOCK, _BLOCK_GPU = 2**17, 2**24
-_SEGMENT = 6  # rows that follow from one: rounding grows with the square of it
+_SEGMENT = 8  # rows that follow from one: rounding grows with the square of it
 _STEEPEST = 60.0  # growth along a segment, as a logarithm, that cannot lift a vanished value
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gradconv.nn.engine.buffers import empty
 from gradconv.nn.engine.plan import AxisPlan, Plan
 
 _FOLD_FROM = 64  # shorter axes gain nothing from the half-period symmetry
@@ -82,11 +83,11 @@ class _Linear(torch.autograd.Function):
         step = max(1, chunk // size)
         chunks = [slice(i, min(i + step, count)) for i in range(0, count, step)]
         if to_modes:
-            z = x.new_empty(2, count, plan.modes)
+            z = _fresh((2, count, plan.modes), x)
             for c in chunks:
                 _gather(_contract(x[c], plan, side), plan, z[:, c])
             return z
-        y = x.new_empty(count, *((a.n if side == "forward" else a.out) for a in plan.axes))
+        y = _fresh((count, *((a.n if side == "forward" else a.out) for a in plan.axes)), x)
         for c in chunks:
             _expand(_scatter(x[:, c], plan), plan, side, y[c])
         return y
@@ -98,6 +99,10 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         return _linear(grads[0], ctx.plan, ctx.side, not ctx.to_modes), None, None, None
+
+
+def _fresh(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    return empty(shape, like) if like.device.type == "cpu" else like.new_empty(shape)
 
 
 def constant(holder: AxisPlan | Plan, name: object, like: Tensor) -> Tensor:

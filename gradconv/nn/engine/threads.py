@@ -1,4 +1,4 @@
-"""Threads for kernels that run without the interpreter's lock.
+"""Threads for compiled kernels, which run without the interpreter's lock.
 
 They are torch's own, where its OpenMP library can be called: after an operation these wait in a
 loop for some milliseconds, and would hold up any other threads on the same cores. Elsewhere it is a
