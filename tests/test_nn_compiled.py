@@ -1,6 +1,5 @@
 """The compiled mesh-free convolution against a dense sum over all frequencies."""
 
-import subprocess
 import sys
 import threading
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from gradconv.nn.engine import buffers, compiled, numba_tiles, threads
+from gradconv.nn.engine import compiled, numba_mixing, numba_tiles
 from gradconv.nn.engine.mixing import Parameters
 from gradconv.nn.engine.operator import Settings, mesh_free, plan_for
 from gradconv.nn.engine.transform import analyse
@@ -401,95 +400,32 @@ def test_products_of_tiles(shape, dtype):
     assert (c[m] == 7.0).all()  # nothing beyond the last row
 
 
-@pytest.fixture(params=["OpenMP", "pool"])
-def torch_threads(request, monkeypatch):
-    """Sets how many threads torch has; the kernels' are torch's or a pool's."""
-    if request.param == "pool":
-        monkeypatch.setattr(threads, "_parallel", lambda: None)
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
-@pytest.mark.parametrize("number", [1, 2, 7])
-@pytest.mark.parametrize("count", [0, 1, 5, 64])
-def test_work_is_shared_once_each(torch_threads, number, count):
-    done = []
-    torch_threads(number)
-    threads.share(lambda begin, end: done.extend(range(begin, end)), count)
-    assert sorted(done) == list(range(count))
-
-
-def test_several_threads_take_part(torch_threads):
-    torch_threads(3)
-    # Each range waits until all threads have one.
-    barrier = threading.Barrier(3, timeout=60)
-    names, lock = set(), threading.Lock()
-
-    def work(begin, end):
-        with lock:
-            new = threading.get_ident() not in names
-            names.add(threading.get_ident())
-        if new:
-            barrier.wait()
-
-    threads.share(work, 12)
-    assert len(names) == 3
-
-
-@pytest.mark.parametrize("wrong", [0, 9])
-def test_an_error_in_shared_work_comes_out(torch_threads, wrong):
-    def work(begin, end):
-        if begin <= wrong < end:
-            raise ZeroDivisionError
-
-    torch_threads(3)
-    with pytest.raises(ZeroDivisionError):
-        threads.share(work, 10)
-
-
-def test_a_forked_process_has_threads_of_its_own():
-    code = """
-import os, torch
-from gradconv.nn.engine import threads
-torch.set_num_threads(2)
-done = []
-work = lambda begin, end: done.extend(range(begin, end))
-threads.share(work, 8)
-torch.ones(10**6).exp_()
-child = os.fork()
-if child == 0:
-    threads.share(work, 8)
-    os._exit(0 if sorted(done) == sorted([*range(8), *range(8)]) else 1)
-assert os.waitpid(child, 0)[1] == 0
-"""
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=120)
-
-
-def test_memory_is_used_again_when_its_tensor_is_gone():
-    like = torch.zeros(1)
-    first = buffers.empty((3, 2**19), like)
-    address, kept = first.data_ptr(), buffers.kept()
-    assert address % 64 == 0
-    assert first.shape == (3, 2**19)
-    assert first.dtype == torch.float32
-    view = first[1:]
-    del first
-    assert buffers.kept() == kept  # a view still holds it
-    other = buffers.empty((3, 2**19), like)
-    assert other.data_ptr() != address
-    del view
-    assert buffers.kept() > kept
-    assert buffers.empty((3, 2**18), like.double()).data_ptr() == address  # any of its size
-
-
-def test_not_too_much_memory_is_kept():
-    like = torch.zeros(1)
-    for size in (2**21, 2**22, 2**23):
-        many = [buffers.empty((size,), like) for _ in range(6)]
-        del many
-        assert 0 < buffers.kept() <= 2**26
-    kept = buffers.kept()
-    large = buffers.empty((2**25,), like)
-    del large
-    assert buffers.kept() == kept
+@pytest.mark.parametrize(("dtype", "bound"), [(SINGLE, 6e-6), (DOUBLE, 2e-14)], ids=str)
+@pytest.mark.parametrize("width", [0.004, 0.02, 2.0])
+def test_exponentials_follow_from_row_to_row(dtype, bound, width):
+    # Two hundred rows of a tilted kernel, from those that hardly fall to those that fall at once.
+    rows, eight = 200, np.arange(8.0)
+    j1, j2 = np.repeat(np.arange(-100.0, 100.0), 8), np.tile(16 + eight, rows)
+    a11, a12, a22 = width**2 * np.array([1.0, 0.6, 0.8]) / 2.0
+    b1, b2 = 0.3, -0.07
+    k1, k2 = 2.0 * np.pi * j1, 2.0 * np.pi * j2
+    expected = np.exp(-(a11 * k1**2 + 2 * a12 * k1 * k2 + a22 * k2**2) + 1j * (b1 * k1 + b2 * k2))
+    kind = np.float32 if dtype == SINGLE else np.float64
+    prepared = np.empty((1, numba_mixing.PREPARED), kind)
+    quadratic, drift = np.array([[a11, a12, a22]]), np.array([[b1, b2]])
+    together = numba_mixing.rows_together(prepared.itemsize)
+    numba_mixing.prepare(quadratic, drift, 1.0, 1.0, together, prepared)
+    found = {}
+    for in_columns in (True, False):
+        x, z = np.zeros((2, 1, 1, 2, len(j1)), kind)
+        x[0, 0, 0] = 1.0
+        cuts = np.arange(0, len(j1) + 1, 320)
+        numba_mixing.mix(
+            x, prepared.reshape(1, 1, 1, -1), np.ones((1, 1, 1, 1), kind), 1,
+            j1.astype(kind), j2.astype(kind), cuts, in_columns, z, 0, len(cuts) - 1,
+        )  # fmt: skip
+        found[in_columns] = z[0, 0, 0] + 1j * z[0, 0, 1]
+    for values in found.values():
+        assert np.abs(values - expected).max() <= bound
+    # Kernels that fall steeply are computed mode by mode, and only they.
+    assert (np.abs(found[True] - found[False]).max() == 0.0) == (width == 2.0)
