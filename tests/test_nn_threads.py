@@ -6,7 +6,9 @@ import threading
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+from gradconv.nn import MeshFreeConv1d, MeshFreeConv2d
 from gradconv.nn.engine import buffers, threads
 
 
@@ -102,3 +104,48 @@ def test_not_too_much_memory_is_kept():
     large = buffers.empty((2**25,), like)
     del large
     assert buffers.kept() == kept
+
+
+@pytest.mark.parametrize("shape", [(64, 48), (30, 33), (96,)])
+def test_torch_path_gives_the_same_on_any_number_of_threads(torch_threads, shape):
+    dim = len(shape)
+    layer = [MeshFreeConv1d, MeshFreeConv2d][dim - 1](8, 8, path="torch", widths=(0.05, 0.1))
+    x = torch.randn(3, 8, *shape, requires_grad=True)
+    found = []
+    for number in (1, 2, 5):
+        torch_threads(number)
+        layer.zero_grad()
+        x.grad = None
+        y = layer(x)
+        y.square().sum().backward()
+        found.append([y.detach(), x.grad, *(p.grad for p in layer.parameters())])
+    for others in found[1:]:
+        for a, b in zip(found[0], others, strict=True):
+            # Products of matrices may go another way in torch itself.
+            torch.testing.assert_close(a, b, rtol=2e-6, atol=2e-6 * float(a.abs().max()))
+
+
+def test_shared_operations_keep_the_modes_of_the_caller(torch_threads):
+    torch_threads(2)
+    seen = []
+
+    def work(begin, end):
+        seen.append((torch.is_grad_enabled(), torch.is_inference_mode_enabled()))
+
+    like = torch.zeros(1)
+    with torch.no_grad():
+        threads.share_operations(work, 8, like)
+    assert set(seen) == {(False, False)}
+    seen.clear()
+    with torch.inference_mode():
+        threads.share_operations(work, 8, like)
+        layer = MeshFreeConv2d(2, 2, path="torch")
+        assert layer(torch.zeros(1, 2, 64, 64)).is_inference()
+    assert set(seen) == {(False, True)}
+    seen.clear()
+    threads.share_operations(work, 8, like)  # derivatives are recorded by one thread
+    assert seen == [(True, False)]
+    with FlopCounterMode(display=False), torch.no_grad():
+        seen.clear()
+        threads.share_operations(work, 8, like)
+        assert len(seen) == 1

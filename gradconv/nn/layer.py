@@ -360,7 +360,8 @@ class _MeshFreeConv(nn.Module):
         return Parameters(coefficients, quadratic, unit * self.drift, self.groups)
 
     def _warn_unresolved(self, shape: tuple[int, ...], quadratic: Tensor) -> None:
-        version = self.diffusion._version
+        # Tensors made in inference mode count no versions: they are looked at once.
+        version = 0 if self.diffusion.is_inference() else self.diffusion._version
         if self._told.get(shape) in (version, _WARNED):
             return
         self._told[shape] = version

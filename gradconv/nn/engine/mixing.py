@@ -6,12 +6,16 @@ backward pass makes it again; all that the forward pass leaves behind is the inp
 
 from __future__ import annotations
 
+import functools
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
 from gradconv.nn.engine.pairs import Pair, Parameters, degree_of, monomials, powers
 from gradconv.nn.engine.plan import Plan
-from gradconv.nn.engine.symbols import Symbols
+from gradconv.nn.engine.symbols import Piece, Symbols
+from gradconv.nn.engine.threads import share_operations
 from gradconv.nn.engine.transform import constant
 
 
@@ -47,11 +51,18 @@ def mix(x: Tensor, p: Parameters, plan: Plan) -> Tensor:
         Spectrum of the output, weighted for conjugates.
     """
     symbols = Symbols(p, plan, x)
-    done = [
-        (cut.start, _product(x[_rows(cut, p)], symbols.matrices(exponentials, cut)))
-        for cut, exponentials in symbols.blocks()
-    ]
-    return _in_order(done) if done else x.new_zeros(0, x.shape[1], len(p.drift) // p.groups)
+    pieces = symbols.pieces()
+    parts: list[Tensor] = [x] * len(pieces)
+
+    def work(begin: int, end: int) -> None:
+        for n in range(begin, end):
+            rows = _rows(pieces[n].cut, p)
+            parts[n] = _product(x[rows], symbols.matrices(pieces[n]))
+
+    share_operations(work, len(pieces), x)
+    if not pieces:
+        return x.new_zeros(0, x.shape[1], len(p.drift) // p.groups)
+    return _in_order(pieces, parts)
 
 
 def mix_backward(
@@ -75,25 +86,32 @@ def mix_backward(
     """
     symbols, monomial = Symbols(p, plan, x), constant(plan, powers, x)
     dim, degree = plan.dim, degree_of(p.coefficients.shape[3], plan.dim)
-    spectrum, moments = [], [_Moments(dim, degree, x) for _ in range(p.terms)]
-    for cut, exponentials in symbols.blocks():
-        rows = _rows(cut, p)
-        if needs[0]:
-            part = _adjoint(g[rows], symbols.matrices(exponentials, cut))
-            spectrum.append((cut.start, part))
-        if needs[1]:
-            correlation = _correlation(x[rows], g[rows])
-            for moment, e in zip(moments, exponentials, strict=True):
-                moment.add(e, correlation, monomial[:, cut])
+    pieces = symbols.pieces()
+    parts: list[Tensor] = [x] * len(pieces)
+    moments = [_Moments(dim, degree, len(pieces), x) for _ in range(p.terms)]
+
+    def work(begin: int, end: int) -> None:
+        for n in range(begin, end):
+            piece = pieces[n]
+            rows, exponentials = _rows(piece.cut, p), symbols.exponentials(piece)
+            if needs[0]:
+                parts[n] = _adjoint(g[rows], symbols.matrices(piece, exponentials))
+            if needs[1]:
+                correlation = _correlation(x[rows], g[rows])
+                for moment, e in zip(moments, exponentials, strict=True):
+                    moment.put(n, e, correlation, monomial[:, piece.cut])
+
+    share_operations(work, len(pieces), x)
     by_spectrum = None
     if needs[0]:
-        by_spectrum = _in_order(spectrum) if spectrum else torch.zeros_like(x)
+        by_spectrum = _in_order(pieces, parts) if pieces else torch.zeros_like(x)
     return by_spectrum, _by_kernels(moments, p, x) if needs[1] else None
 
 
-def _in_order(parts: list[tuple[int, Tensor]]) -> Tensor:
-    """Join blocks of modes."""
-    return torch.cat([part for _, part in sorted(parts, key=lambda entry: entry[0])])
+def _in_order(pieces: list[Piece], parts: list[Tensor]) -> Tensor:
+    """Join what was found for each piece of the modes."""
+    order = sorted(range(len(pieces)), key=lambda n: pieces[n].cut.start)
+    return torch.cat([parts[n] for n in order])
 
 
 def _rows(cut: slice, p: Parameters) -> slice:
@@ -127,19 +145,23 @@ def _correlation(x: Tensor, g: Tensor) -> Pair:
 class _Moments:
     """Σ_k k^m conj(E) M for the monomials that the gradients need."""
 
-    def __init__(self, dim: int, degree: int, like: Tensor) -> None:
+    def __init__(self, dim: int, degree: int, pieces: int, like: Tensor) -> None:
         self.names = monomials(dim, degree + 2)
         self.even = torch.tensor([[len(m) % 2 == 0] for m in self.names], device=like.device)
-        self.total: Tensor | None = None
+        self.parts: list[Tensor] = [like] * pieces
 
-    def add(self, e: Pair, correlation: Pair, powers: Tensor) -> None:
-        """Add a block of modes: even monomials weigh the real part, odd ones the imaginary."""
+    def put(self, n: int, e: Pair, correlation: Pair, powers: Tensor) -> None:
+        """Find those of a piece: even monomials weigh the real part, odd ones the imaginary."""
         mr, mi = (v.reshape(e[0].shape) for v in correlation)
         real = torch.addcmul(e[0] * mr, e[1], mi)
         imaginary = torch.addcmul(e[0] * mi, e[1], mr, value=-1.0)
         p = powers[: len(self.names)]
-        part = torch.where(self.even, p @ real, p @ imaginary)
-        self.total = part if self.total is None else self.total + part
+        self.parts[n] = torch.where(self.even, p @ real, p @ imaginary)
+
+    @cached_property
+    def total(self) -> Tensor:
+        """Sum over the pieces, in their order."""
+        return functools.reduce(torch.add, self.parts)
 
     def weighed(
         self,
@@ -153,13 +175,12 @@ class _Moments:
         return torch.stack(parts).sum(dim=0)
 
     def __getitem__(self, axes: tuple[int, ...]) -> Tensor:
-        assert self.total is not None
         return self.total[self.names.index(tuple(sorted(axes)))]
 
 
 def _by_kernels(moments: list[_Moments], p: Parameters, x: Tensor) -> Parameters:
     """Gradients by coefficients, A and b from the moments; all are polynomials in k."""
-    if moments[0].total is None:
+    if not moments[0].parts:
         zeros = [torch.zeros_like(v) for v in (p.coefficients, p.quadratic, p.drift)]
         return Parameters(zeros[0], zeros[1], zeros[2], p.groups)
     dim = p.drift.shape[3]

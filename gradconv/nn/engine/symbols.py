@@ -7,7 +7,6 @@ next ratio is R times a constant. Two products replace an exponential, a sine an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +17,7 @@ from gradconv.nn.engine.pairs import Pair, Parameters, frequencies, products, sq
 from gradconv.nn.engine.plan import Plan
 from gradconv.nn.engine.transform import constant
 
-# Entries of S at once, a core: half a MiB in single precision stays in cache; a GPU wants more.
+# Entries of S at once: half a MiB in single precision stays in cache; a GPU wants more.
 _BLOCK, _BLOCK_GPU = 2**17, 2**24
 _SEGMENT = 8  # rows that follow from one: rounding grows with the square of it
 _STEEPEST = 60.0  # growth along a segment, as a logarithm, that cannot lift a vanished value
@@ -40,30 +39,31 @@ class Symbols:
         self.coefficients = [p.lanes(p.coefficients, t) for t in terms]
         self.matrix = (-1, p.drift.shape[1], p.drift.shape[0] // p.groups)
 
-    def blocks(self) -> Iterator[tuple[slice, list[Pair]]]:
-        """Cut the modes into blocks that stay in cache, each with its exponentials."""
+    def pieces(self) -> list[Piece]:
+        """Cut the modes into pieces that stay in cache."""
         lanes, here = self.drift[0].shape[1], self.k.device.type == "cpu"
         if not here or self.plan.dim == 1 or torch.is_grad_enabled() or self._steep():
-            block = _BLOCK * torch.get_num_threads() if here else _BLOCK_GPU
-            step = max(1, block // max(lanes, 1))
-            for start in range(0, self.plan.modes, step):
-                cut = slice(start, min(start + step, self.plan.modes))
-                yield cut, self.exponentials(cut)
-            return
-        for segment in _segments(self.plan):
-            yield segment.cut, [self._followed(segment, term) for term in range(len(self.drift))]
+            step = max(1, (_BLOCK if here else _BLOCK_GPU) // max(lanes, 1))
+            modes = range(self.plan.modes)
+            return [Piece(slice(i, modes[i : i + step].stop)) for i in modes[::step]]
+        return _segments(self.plan)
 
-    def exponentials(self, cut: slice) -> list[Pair]:
+    def exponentials(self, piece: Piece) -> list[Pair]:
         """w exp(−kᵀAk + ib·k) of each term, parts ``(modes, lanes)``."""
-        found = []
+        if piece.rows:
+            return [self._followed(piece, term) for term in range(len(self.drift))]
+        cut, found = piece.cut, []
         for quadratic, drift in zip(self.quadratic, self.drift, strict=True):
             size = torch.exp(self.squares[cut] @ quadratic)
             phase = self.k[cut] @ drift
             found.append((size * torch.cos(phase), size * torch.sin(phase)))
         return found
 
-    def matrices(self, exponentials: list[Pair], cut: slice) -> Pair:
+    def matrices(self, piece: Piece, exponentials: list[Pair] | None = None) -> Pair:
         """w S as one matrix a mode and group, parts ``(modes · groups, in, out)``."""
+        if exponentials is None:
+            exponentials = self.exponentials(piece)
+        cut = piece.cut
         total: Pair | None = None
         for (real, imaginary), c in zip(exponentials, self.coefficients, strict=True):
             even, odd = self._prefactor(c, cut)
@@ -98,7 +98,7 @@ class Symbols:
             steepest = max(steepest, 2.0 * _SEGMENT * step * growth)
         return steepest > _STEEPEST
 
-    def _followed(self, segment: _Segment, term: int) -> Pair:
+    def _followed(self, segment: Piece, term: int) -> Pair:
         """Exponentials of a segment: on its first row by the formula, on the others by ratios."""
         first = segment.rows[0]
         lanes = self.drift[term].shape[1]
@@ -124,7 +124,7 @@ class Symbols:
             here = there
         return real, imaginary
 
-    def _ratios(self, segment: _Segment, term: int) -> tuple[Pair, Tensor]:
+    def _ratios(self, segment: Piece, term: int) -> tuple[Pair, Tensor]:
         """E(k + step) / E(k) on the first row, and the ratio of two such on neighbouring rows."""
         plan, axis = self.plan, self.plan.dim - 2
         first, second = segment.rows[0], segment.rows[1]
@@ -146,22 +146,23 @@ class Symbols:
 
 
 @dataclass(frozen=True)
-class _Segment:
-    """Neighbouring rows of modes, each no longer than the one before.
+class Piece:
+    """A run of modes.
 
     Parameters
     ----------
     cut : slice
-        Their modes, a run of those kept.
+        Which of those kept.
     rows : tuple of slice
-        Modes of each row, in the order in which they follow from each other.
+        Where exponentials follow from row to row: modes of each row in this order, no row longer
+        than the one before.
     sign : int
         Whether the rows' frequencies rise or fall in this order.
     """
 
     cut: slice
-    rows: tuple[slice, ...]
-    sign: int
+    rows: tuple[slice, ...] = ()
+    sign: int = 1
 
 
 def _entries(dim: int) -> list[tuple[int, int]]:
@@ -172,7 +173,7 @@ def _within(row: slice, cut: slice) -> slice:
     return slice(row.start - cut.start, row.stop - cut.start)
 
 
-def _segments(plan: Plan) -> list[_Segment]:
+def _segments(plan: Plan) -> list[Piece]:
     """Cut the rows into segments, outwards from the longest row."""
     reach = plan.reach.reshape(-1, plan.reach.shape[-1])
     ends = np.cumsum(plan.reach.reshape(-1)).reshape(reach.shape)
@@ -200,6 +201,6 @@ def _segments(plan: Plan) -> list[_Segment]:
     return found
 
 
-def _segment(rows: list[slice], sign: int) -> _Segment:
+def _segment(rows: list[slice], sign: int) -> Piece:
     cut = slice(min(r.start for r in rows), max(r.stop for r in rows))
-    return _Segment(cut, tuple(rows), sign)
+    return Piece(cut, tuple(rows), sign)

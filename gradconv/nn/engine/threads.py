@@ -21,6 +21,7 @@ from pathlib import Path
 from threading import Lock
 
 import torch
+from torch import Tensor
 
 _SHARES = 4  # of each thread, so that a slow one does not hold up the rest
 
@@ -61,6 +62,27 @@ def share(work: Callable[[int, int], object], count: int) -> None:
         _by_pool(take, threads)
     else:
         _by_openmp(parallel, take, threads)
+
+
+def share_operations(work: Callable[[int, int], object], count: int, like: Tensor) -> None:
+    """The same for work made of torch operations without derivatives, on tensors like this one.
+
+    Inside the work each operation takes one thread: pieces that stay in a core's cache are faster
+    than operations on all cores, which wait for one another at every end. On other devices, where
+    torch's threads cannot be had, and where operations are being recorded, the work is not shared.
+    """
+    alone = like.device.type != "cpu" or os.getpid() != _home or _parallel() is None
+    if alone or torch._C._len_torch_dispatch_stack() or torch.is_grad_enabled():
+        work(0, count)
+        return
+    inference = torch.is_inference_mode_enabled()
+
+    def quiet(begin: int, end: int) -> None:
+        # Modes belong to a thread.
+        with torch.inference_mode(inference), torch.no_grad():
+            work(begin, end)
+
+    share(quiet, count)
 
 
 def _work_off(work: Callable[[int, int], object], following: Callable[[], tuple[int, int]]) -> None:

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from gradconv.nn.engine.buffers import empty
 from gradconv.nn.engine.plan import AxisPlan, Plan
+from gradconv.nn.engine.threads import share_operations
 
 _FOLD_FROM = 64  # shorter axes gain nothing from the half-period symmetry
-# Points transformed at once, a core: 1 MiB in single precision stays in cache; a GPU wants more.
-_CHUNK, _CHUNK_GPU = 2**18, 2**27
+# Points transformed at once: 2 MiB in single precision stay in cache; a GPU wants more.
+_CHUNK, _CHUNK_GPU = 2**19, 2**27
 _converted: WeakKeyDictionary[AxisPlan | Plan, dict[tuple[object, ...], Tensor]] = (
     WeakKeyDictionary()
 )
@@ -79,17 +80,25 @@ class _Linear(torch.autograd.Function):
     def forward(x: Tensor, plan: Plan, side: str, to_modes: bool) -> Tensor:
         size = int(np.prod([a.n if side == "forward" else a.out for a in plan.axes]))
         count = x.shape[0] if to_modes else x.shape[1]
-        chunk = _CHUNK * torch.get_num_threads() if x.device.type == "cpu" else _CHUNK_GPU
+        chunk = _CHUNK if x.device.type == "cpu" else _CHUNK_GPU
         step = max(1, chunk // size)
         chunks = [slice(i, min(i + step, count)) for i in range(0, count, step)]
         if to_modes:
             z = _fresh((2, count, plan.modes), x)
-            for c in chunks:
-                _gather(_contract(x[c], plan, side), plan, z[:, c])
+
+            def analyse(begin: int, end: int) -> None:
+                for c in chunks[begin:end]:
+                    _gather(_contract(x[c], plan, side), plan, z[:, c])
+
+            share_operations(analyse, len(chunks), x)
             return z
         y = _fresh((count, *((a.n if side == "forward" else a.out) for a in plan.axes)), x)
-        for c in chunks:
-            _expand(_scatter(x[:, c], plan), plan, side, y[c])
+
+        def synthesise(begin: int, end: int) -> None:
+            for c in chunks[begin:end]:
+                _expand(_scatter(x[:, c], plan), plan, side, y[c])
+
+        share_operations(synthesise, len(chunks), x)
         return y
 
     @staticmethod
