@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from gradconv.nn.engine import compiled, numba_mixing, numba_tiles
+from gradconv.nn.engine import compiled, numba_exponentials, numba_mixing, numba_tiles
 from gradconv.nn.engine.mixing import Parameters
 from gradconv.nn.engine.operator import Settings, mesh_free, plan_for
 from gradconv.nn.engine.transform import analyse
@@ -411,10 +411,10 @@ def test_exponentials_follow_from_row_to_row(dtype, bound, width):
     k1, k2 = 2.0 * np.pi * j1, 2.0 * np.pi * j2
     expected = np.exp(-(a11 * k1**2 + 2 * a12 * k1 * k2 + a22 * k2**2) + 1j * (b1 * k1 + b2 * k2))
     kind = np.float32 if dtype == SINGLE else np.float64
-    prepared = np.empty((1, numba_mixing.PREPARED), kind)
+    prepared = np.empty((1, numba_exponentials.PREPARED), kind)
     quadratic, drift = np.array([[a11, a12, a22]]), np.array([[b1, b2]])
-    together = numba_mixing.rows_together(prepared.itemsize)
-    numba_mixing.prepare(quadratic, drift, 1.0, 1.0, together, prepared)
+    together = numba_exponentials.rows_together(prepared.itemsize)
+    numba_exponentials.prepare(quadratic, drift, 1.0, 1.0, together, prepared)
     found = {}
     for in_columns in (True, False):
         x, z = np.zeros((2, 1, 1, 2, len(j1)), kind)

@@ -22,6 +22,8 @@ KEPT = ("quantity", "values", "order", "order_interval", "verdict", "reason")
 def main() -> None:
     """Run what the configuration says, or the layers named, and write results.json and table.md."""
     setup = tomllib.loads((HERE / "configuration.toml").read_text(encoding="utf-8"))
+    # Before the work, which takes minutes: it tells what is about to run.
+    origin = provenance(setup, setup["seed"], "cpu", setup["dtype"])
     chosen = sys.argv[1:] or list(LAYERS)
     found = []
     if sys.argv[1:]:
@@ -47,7 +49,6 @@ def main() -> None:
             found.append(record(name, source, case["name"], result.to_dict()))
             print(f"{name}, {case['name']}: {found[-1]['verdict']}", file=sys.stderr)
     found.sort(key=lambda a: list(LAYERS).index(a["layer"]))
-    origin = provenance(setup, setup["seed"], "cpu", setup["dtype"])
     origin["versions"] |= {package: metadata.version(package) for package in PACKAGES}
     document = {"schema": "gradconv.comparators/1", "provenance": origin, "audits": found}
     (HERE / "results.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

@@ -28,13 +28,13 @@ _LARGEST = 4096  # mode numbers up to here have exact phases in single precision
 
 
 @lru_cache(maxsize=1)
-def _kernels() -> tuple[ModuleType, ModuleType] | str:
+def _kernels() -> tuple[ModuleType, ModuleType, ModuleType] | str:
     """The modules of kernels, or why there are none."""
     try:
-        from gradconv.nn.engine import numba_mixing, numba_transform
+        from gradconv.nn.engine import numba_exponentials, numba_mixing, numba_transform
     except Exception as error:  # a broken installation of numba raises anything
         return f"numba cannot be used: {error}"
-    return numba_transform, numba_mixing
+    return numba_transform, numba_mixing, numba_exponentials
 
 
 def available() -> tuple[bool, str | None]:
@@ -73,9 +73,8 @@ def supports(x: Tensor, shape: tuple[int, ...], groups: int, plan: Plan) -> str 
 class _Kernels:
     """Kernels of all channel pairs as the compiled code wants them; a line is 2-D with j2 = 0."""
 
-    def __init__(
-        self, coefficients: Tensor, quadratic: Tensor, drift: Tensor, plan: Plan, mixing: Any
-    ) -> None:
+    def __init__(self, coefficients: Tensor, quadratic: Tensor, drift: Tensor, plan: Plan) -> None:
+        _, _, exponentials = _modules()
         c, q, b = (_array(v) for v in (coefficients, quadratic, drift))
         self.dim, self.columns = plan.dim, c.shape[3]
         lengths = tuple(a.length for a in plan.axes)
@@ -85,13 +84,13 @@ class _Kernels:
             b = np.concatenate([b, np.zeros_like(b)], axis=3)
         k1, k2 = (2.0 * np.pi / v for v in lengths)
         self.scale = np.array([1.0, k1, k2, k1 * k1, k1 * k2, k2 * k2])
-        self.prepared = np.empty((*c.shape[:3], mixing.PREPARED), c.dtype)
-        flaw = mixing.prepare(
+        self.prepared = np.empty((*c.shape[:3], exponentials.PREPARED), c.dtype)
+        flaw = exponentials.prepare(
             np.ascontiguousarray(q).reshape(-1, 3),
             np.ascontiguousarray(b).reshape(-1, 2),
             *lengths,
-            mixing.rows_together(c.itemsize),
-            self.prepared.reshape(-1, mixing.PREPARED),
+            exponentials.rows_together(c.itemsize),
+            self.prepared.reshape(-1, exponentials.PREPARED),
         )
         full = {1: 1, 2: 3, 3: 6}[self.columns] if plan.dim == 1 else self.columns
         self.coefficients = np.zeros((*c.shape[:3], full), c.dtype)
@@ -126,7 +125,7 @@ def _array(x: Tensor) -> np.ndarray:
     return x.detach().contiguous().numpy()
 
 
-def _modules() -> tuple[Any, Any]:
+def _modules() -> tuple[Any, Any, Any]:
     found = _kernels()
     if isinstance(found, str):
         raise RuntimeError(found)
@@ -135,7 +134,7 @@ def _modules() -> tuple[Any, Any]:
 
 def _analyse(x: Tensor, output: bool, modes: Modes, plan: Plan, spectrum: Tensor) -> None:
     """Fields on one of the meshes to spectra, ``(B, C, 2, places)``."""
-    transform, _ = _modules()
+    transform, _, _ = _modules()
     flat = spectrum.numpy().reshape(-1, 2, modes.length)
     fields = _array(x).reshape(-1, *x.shape[2:])
     sides = [side(a, output, fields.dtype) for a in plan.axes]
@@ -151,7 +150,7 @@ def _analyse(x: Tensor, output: bool, modes: Modes, plan: Plan, spectrum: Tensor
 
 def _synthesise(spectrum: Tensor, output: bool, modes: Modes, plan: Plan) -> Tensor:
     """Spectra, weighted by how many modes each stands for, to fields on one of the meshes."""
-    transform, _ = _modules()
+    transform, _, _ = _modules()
     sizes_of = [a.out if output else a.n for a in plan.axes]
     y = empty((*spectrum.shape[:2], *sizes_of), spectrum)
     fields = y.numpy().reshape(-1, *sizes_of)
@@ -201,8 +200,8 @@ def forward(
     spectrum : Tensor, shape ``(B, in, 2, places)``
         In the order of the kernels; `modes` gives that of the plan.
     """
-    _, mixing = _modules()
-    kernels = _Kernels(coefficients, quadratic, drift, plan, mixing)
+    _, mixing, _ = _modules()
+    kernels = _Kernels(coefficients, quadratic, drift, plan)
     dtype = kernels.prepared.dtype
     modes = modes_of(plan, x.shape[0] * x.shape[1], dtype)
     spectrum = empty((*x.shape[:2], 2, modes.length), x)
@@ -245,8 +244,8 @@ def backward(
         Whether the gradient by the input, those by the kernels, and that by the bias are wanted;
         the others are None.
     """
-    _, mixing = _modules()
-    kernels = _Kernels(coefficients, quadratic, drift, plan, mixing)
+    _, mixing, _ = _modules()
+    kernels = _Kernels(coefficients, quadratic, drift, plan)
     x = _array(spectrum)
     dtype = kernels.prepared.dtype
     modes = modes_of(plan, x.shape[0] * x.shape[1], dtype)
