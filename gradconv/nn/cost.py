@@ -116,14 +116,14 @@ def _transform(plan: Plan, side: str) -> float:
     for i, axis in enumerate(plan.axes):
         waves = 2 * (axis.highest + 1)
         others = float(np.prod(rest[:i] + rest[i + 1 :]))
-        total += 2.0 * _length(axis, side, i) * waves * others
+        total += 2.0 * _length(axis, side) * waves * others
         rest[i] = waves
     return total
 
 
-def _length(axis: AxisPlan, side: str, place: int) -> float:
+def _length(axis: AxisPlan, side: str) -> float:
     n = axis.n if side == "forward" else axis.out
-    return n / 2 if folds(axis, place == 0) else n
+    return n / 2 if folds(axis) else n
 
 
 def _mixing(layer: _MeshFreeConv, plan: Plan, batch: int) -> float:

@@ -163,31 +163,24 @@ _MATRICES = {
 }
 
 
-def folds(axis: AxisPlan, leading: bool) -> bool:
+def folds(axis: AxisPlan) -> bool:
     """Whether the half-period symmetry of an axis is used."""
-    # Worth two passes over the data only along the first axis, where these are whole.
-    return leading and axis.folded and axis.n >= _FOLD_FROM and axis.highest > 0
+    return axis.folded and axis.n >= _FOLD_FROM and axis.highest > 0
 
 
 def _contract(x: Tensor, plan: Plan, side: str) -> Tensor:
     """Cosine and sine parts along every axis, ``(N, waves_1, …)`` in the order of `_waves`."""
     whole, even, odd = _MATRICES[side]
     for a, axis in enumerate(plan.axes):
-        shape, length = x.shape, x.shape[1 + a]
-        lead = x.reshape(int(np.prod(shape[: 1 + a])), length, -1)
-        if folds(axis, a == 0):
-            first, second = lead[:, : length // 2], lead[:, length // 2 :]
-            x = torch.cat(
-                [
-                    constant(axis, even, x).T @ (first + second),
-                    constant(axis, odd, x).T @ (first - second),
-                ],
-                dim=1,
-            )
-        elif lead.shape[-1] == 1:
-            x = lead[..., 0] @ constant(axis, whole, x)
+        shape, half = x.shape, x.shape[1 + a] // 2
+        lead = x.reshape(int(np.prod(shape[: 1 + a])), shape[1 + a], -1)
+        if folds(axis):
+            first, second = lead[:, :half], lead[:, half:]
+            parts = [(first + second, even), (first - second, odd)]
         else:
-            x = constant(axis, whole, x).T @ lead
+            parts = [(lead, whole)]
+        done = [_times(constant(axis, matrix, x).T, part) for part, matrix in parts]
+        x = torch.cat(done, dim=1) if len(done) > 1 else done[0]
         x = x.reshape(*shape[: 1 + a], 2 * (axis.highest + 1), *shape[2 + a :])
     return x
 
@@ -198,29 +191,34 @@ def _expand(x: Tensor, plan: Plan, side: str, y: Tensor) -> None:
     for a in range(plan.dim - 1, -1, -1):
         axis, shape = plan.axes[a], x.shape
         lead = x.reshape(int(np.prod(shape[: 1 + a])), shape[1 + a], -1)
-        if folds(axis, a == 0):
+        if folds(axis):
             evens, half = constant(axis, even, x), axis.n // 2
             split = evens.shape[1]
-            u, v = evens @ lead[:, :split], constant(axis, odd, x) @ lead[:, split:]
-            rows = y.view(lead.shape[0], axis.n, -1)
+            u, v = _times(evens, lead[:, :split]), _times(constant(axis, odd, x), lead[:, split:])
+            size = (lead.shape[0], axis.n, lead.shape[2])
+            rows = y.view(size) if a == 0 else x.new_empty(size)
             torch.add(u, v, out=rows[:, :half])
             torch.sub(u, v, out=rows[:, half:])
-            return
-        if lead.shape[-1] == 1:
-            x = lead[..., 0] @ constant(axis, whole, x).T
+            x = rows
         else:
-            x = constant(axis, whole, x) @ lead
+            x = _times(constant(axis, whole, x), lead)
         x = x.reshape(*shape[: 1 + a], -1, *shape[2 + a :])
-    y.copy_(x)
+    if x.data_ptr() != y.data_ptr():
+        y.copy_(x)
 
 
-def _waves(axis: AxisPlan, leading: bool) -> np.ndarray:
+def _times(matrix: Tensor, x: Tensor) -> Tensor:
+    """Product along the middle axis of three; many columns of one entry are rows of one matrix."""
+    return (x[..., 0] @ matrix.T)[..., None] if x.shape[-1] == 1 else matrix @ x
+
+
+def _waves(axis: AxisPlan) -> np.ndarray:
     """Places of mode j's cosine and sine along a contracted axis, shape ``(2, J + 1)``.
 
     Cosines, then sines; with a folded axis those of even modes, then those of odd ones.
     """
     j = np.arange(axis.highest + 1)
-    if not folds(axis, leading):
+    if not folds(axis):
         return np.stack([j, j + len(j)])
     evens, odds = (axis.highest + 2) // 2, (axis.highest + 1) // 2
     cosine = np.where(j % 2 == 0, j // 2, 2 * evens + j // 2)
@@ -241,7 +239,7 @@ def _sources(plan: Plan) -> np.ndarray:
     """Flat place of each block of each mode kept, shape ``(2^d · modes,)``."""
     flat = np.zeros((2**plan.dim, plan.modes), dtype=np.int64)
     for a, axis in enumerate(plan.axes):
-        places = _waves(axis, a == 0)
+        places = _waves(axis)
         chosen = places[_sines(plan.dim)[:, a][:, None], np.abs(plan.kept[a])[None]]
         flat = flat * (2 * (axis.highest + 1)) + chosen
     return flat.reshape(-1)
