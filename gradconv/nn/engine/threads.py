@@ -28,7 +28,8 @@ _SHARES = 4  # of each thread, so that a slow one does not hold up the rest
 _home = os.getpid()
 _pools: dict[int, ThreadPoolExecutor] = {}
 _lock = Lock()
-os.register_at_fork(after_in_child=_pools.clear)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pools.clear)
 _BODY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
