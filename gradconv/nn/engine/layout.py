@@ -39,11 +39,11 @@ def side(axis: AxisPlan, output: bool, dtype: np.dtype[Any]) -> Side:
     key = (output, dtype.str)
     if key not in kept:
         waves = axis.inverse if output else axis.forward
-        kept[key] = _prepareside(waves, axis.folded, dtype)
+        kept[key] = _prepare_side(waves, axis.folded, dtype)
     return kept[key]
 
 
-def _prepareside(waves: np.ndarray, folded: bool, dtype: np.dtype[Any]) -> Side:
+def _prepare_side(waves: np.ndarray, folded: bool, dtype: np.dtype[Any]) -> Side:
     from gradconv.nn.engine.numba_tiles import padded
 
     n, count = waves.shape[1:]

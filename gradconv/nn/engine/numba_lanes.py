@@ -38,13 +38,8 @@ class _Vectors:
 
     def alternated(self, a: Any, b: Any) -> tuple[Any, Any]:
         """a0 b0 a1 b1 …, in two vectors."""
-        half = LANES // 2
-        return tuple(
-            self._shuffled(
-                a, b, [n + LANES * side for n in range(start, start + half) for side in (0, 1)]
-            )
-            for start in (0, half)
-        )
+        order = [n + LANES * side for n in range(LANES) for side in (0, 1)]
+        return self._shuffled(a, b, order[:LANES]), self._shuffled(a, b, order[LANES:])
 
     def parted(self, a: Any, b: Any) -> tuple[Any, Any]:
         """Inverse of `alternated`."""

@@ -1,4 +1,4 @@
-"""Threads for compiled kernels, which run without the interpreter's lock.
+"""Threads for pieces of work that run without the interpreter's lock.
 
 They are torch's own, where its OpenMP library can be called: after an operation these wait in a
 loop for some milliseconds, and would hold up any other threads on the same cores. Elsewhere it is a
@@ -57,8 +57,7 @@ def share(work: Callable[[int, int], object], count: int) -> None:
         for run in runs:
             _work_off(work, run.pop)
 
-    # A forked process has none of the threads, and OpenMP does not know it.
-    parallel = _parallel() if os.getpid() == _home else None
+    parallel = _openmp()
     if parallel is None:
         _by_pool(take, threads)
     else:
@@ -72,8 +71,8 @@ def share_operations(work: Callable[[int, int], object], count: int, like: Tenso
     than operations on all cores, which wait for one another at every end. On other devices, where
     torch's threads cannot be had, and where operations are being recorded, the work is not shared.
     """
-    alone = like.device.type != "cpu" or os.getpid() != _home or _parallel() is None
-    if alone or torch._C._len_torch_dispatch_stack() or torch.is_grad_enabled():
+    recorded = torch._C._len_torch_dispatch_stack() or torch.is_grad_enabled()
+    if recorded or like.device.type != "cpu" or _openmp() is None:
         work(0, count)
         return
     inference = torch.is_inference_mode_enabled()
@@ -93,6 +92,11 @@ def _work_off(work: Callable[[int, int], object], following: Callable[[], tuple[
         except IndexError:
             return
         work(begin, end)
+
+
+def _openmp() -> Callable[..., None] | None:
+    # A forked process has none of the threads, and OpenMP does not know it.
+    return _parallel() if os.getpid() == _home else None
 
 
 @lru_cache(maxsize=1)
