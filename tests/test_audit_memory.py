@@ -15,22 +15,22 @@ from audit_modules import ResNet, mesh_free, stencil
 from torch import nn
 
 from gradconv import MeshHierarchy
-from gradconv.audit.choices import CHOICES
-from gradconv.audit.data import ProblemData
 from gradconv.audit.making import build, complete
 from gradconv.audit.memory import Allocations, finest_step_bytes, step_bytes
 from gradconv.audit.subject import Subject
 from gradconv.problem import Problem
+from gradconv.samplers import ProblemSampler
+from gradconv.samplers.choices import CHOICES
 
 HIERARCHY = MeshHierarchy(2, (8, 16, 32, 64))
 KIB = 2**10
 DOUBLE = 8
 
 
-def subject_of(module: nn.Module) -> tuple[Subject, ProblemData]:
+def subject_of(module: nn.Module) -> tuple[Subject, ProblemSampler]:
     choices = {"loss": "mse", "output": None, "mode": None, "seed": 0}
     subject = build(module, HIERARCHY, **choices, device="cpu", dtype="float64")
-    data = ProblemData(Problem("stencil", dim=2, **CHOICES), HIERARCHY, 0)
+    data = ProblemSampler(Problem("stencil", dim=2, **CHOICES), HIERARCHY, 0)
     complete(subject, data.path(0)[0][0])
     return subject, data
 

@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,17 +15,18 @@ from torch import nn
 
 from gradconv.audit.aliasing import PATHS as ALIASING_PATHS
 from gradconv.audit.aliasing import Aliasing, aliasing
-from gradconv.audit.choices import dimension, make_data, make_hierarchy
-from gradconv.audit.data import Data, TensorData
 from gradconv.audit.findings import Finding, explain_steps, find
-from gradconv.audit.making import build, complete
+from gradconv.audit.making import build, complete, output_channels
 from gradconv.audit.measure import GIB, Gradients, joined, measure, plan
 from gradconv.audit.result import WHOLE, Audit, Group
-from gradconv.audit.state import preserved_random_state
-from gradconv.audit.subject import ROOT, Loss, Output, Subject
+from gradconv.audit.subject import ROOT, Subject
 from gradconv.backend import Backend
 from gradconv.errors import InputError, shortened
 from gradconv.mesh import MeshHierarchy
+from gradconv.nn.evaluation import Loss, Output
+from gradconv.nn.random_state import preserved_random_state
+from gradconv.samplers import Sampler, TensorSampler
+from gradconv.samplers.choices import dimension, make_data, make_hierarchy
 from gradconv.statistics import GradientSample, check_confidence
 
 REPLICATES = 16
@@ -164,7 +166,15 @@ def audit(
             "restriction": restriction,
             "route": route,
         }
-        source = make_data(data, choices, channels, subject, levels, seed)
+        source = make_data(
+            data,
+            choices,
+            channels,
+            subject.reference,
+            levels,
+            seed,
+            partial(output_channels, subject),
+        )
         result = _audit(
             subject, source, replicates, seed, device, dtype, memory, confidence, explain, progress
         )
@@ -199,7 +209,7 @@ class _Steps:
 
 def _audit(
     subject: Subject,
-    source: Data,
+    source: Sampler,
     replicates: int | None,
     seed: int,
     device: str,
@@ -261,7 +271,7 @@ def _check_number(name: str, value: object, least: int, largest: int) -> None:
         )
 
 
-def _stochastic(subject: Subject, source: Data) -> bool:
+def _stochastic(subject: Subject, source: Sampler) -> bool:
     """Whether the module draws random numbers; refuse one that does not repeat itself.
 
     Raises
@@ -295,9 +305,9 @@ def _apart(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
     return float(np.sqrt(square / scale)) if scale else float(np.sqrt(square))
 
 
-def _replicates(given: int | None, source: Data, stochastic: bool) -> int:
+def _replicates(given: int | None, source: Sampler, stochastic: bool) -> int:
     available = source.available
-    if isinstance(source, TensorData):
+    if isinstance(source, TensorSampler):
         assert available is not None
         if given is not None and given > available:
             raise InputError(f"`replicates` must be at most the samples, {available}; got {given}")
@@ -341,7 +351,7 @@ def _grouped(
 
 
 def _aliasing(
-    subject: Subject, source: Data, x: torch.Tensor, seed: int, step: _Steps
+    subject: Subject, source: Sampler, x: torch.Tensor, seed: int, step: _Steps
 ) -> Aliasing | None:
     field = x.ndim == source.hierarchy.dim + 2 and x.is_floating_point()
     if not field:

@@ -67,11 +67,11 @@ def audit_command(
     gradconv audit "gradconv.nn.networks:ResNet(1, 1, conv='standard')" --noise pixel:1 -o results
     """  # noqa: D301 (click wants the character \b itself)
     from gradconv.audit import audit
-    from gradconv.audit.loading import load
+    from gradconv.loading import load
 
     hierarchy = None if levels is None else _levels(levels)
     if hierarchy is None and dim is not None:
-        from gradconv.audit.choices import SIZES
+        from gradconv.samplers.choices import SIZES
 
         hierarchy = SIZES[dim]
     given = load("module", target_module)

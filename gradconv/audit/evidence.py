@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from gradconv.audit.data import Data
 from gradconv.audit.effects import TENTH, Effect
 from gradconv.audit.experiments import PATHS, Acting, Gaps, gaps
 from gradconv.audit.measure import Step
 from gradconv.audit.probes import Response, input_power, response, shift_error
 from gradconv.audit.subject import ROOT, Subject
 from gradconv.audit.trace import Call, trace
+from gradconv.samplers import Sampler
 
 if TYPE_CHECKING:
     from gradconv.audit.result import Audit
@@ -51,7 +51,7 @@ class Evidence:
     """
 
     subject: Subject
-    data: Data
+    data: Sampler
     result: Audit
     stochastic: bool
     step: Step
@@ -107,7 +107,9 @@ class Evidence:
         return self.subject.meshes[level].n
 
 
-def gather(subject: Subject, data: Data, result: Audit, stochastic: bool, step: Step) -> Evidence:
+def gather(
+    subject: Subject, data: Sampler, result: Audit, stochastic: bool, step: Step
+) -> Evidence:
     """Run the module once a level and probe every layer with what it was given there."""
     layers: dict[str, list[str]] = {}
     for name in subject.parameters:

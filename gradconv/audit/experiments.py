@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
-from gradconv.audit.data import Data
 from gradconv.audit.effects import Effect, compare
 from gradconv.audit.subject import ROOT, Subject
 from gradconv.errors import InputError
+from gradconv.samplers import Sampler
 
 if TYPE_CHECKING:
     from gradconv.audit.measure import Step
@@ -53,7 +53,9 @@ class Gaps:
         return compare(before, after, self.h[-WINDOW:], confidence)
 
 
-def gaps(subject: Subject, data: Data, paths: int, step: Step, intervention: Acting) -> Gaps | None:
+def gaps(
+    subject: Subject, data: Sampler, paths: int, step: Step, intervention: Acting
+) -> Gaps | None:
     """Measure the gaps of the first paths under an intervention.
 
     Returns

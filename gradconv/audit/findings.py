@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gradconv.audit.data import Data
 from gradconv.audit.measure import Step
 from gradconv.audit.subject import Subject
+from gradconv.samplers import Sampler
 
 if TYPE_CHECKING:
     from gradconv.audit.result import Audit
@@ -69,7 +69,7 @@ def explain_steps(subject: Subject) -> int:
 
 
 def find(
-    subject: Subject, data: Data, result: Audit, stochastic: bool, step: Step
+    subject: Subject, data: Sampler, result: Audit, stochastic: bool, step: Step
 ) -> tuple[Finding, ...]:
     """Look for every known cause.
 
@@ -77,7 +77,7 @@ def find(
     ----------
     subject : Subject
         The module.
-    data : Data
+    data : Sampler
         Its inputs and targets.
     result : Audit
         What was measured.

@@ -11,19 +11,17 @@ import torch
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
-from gradconv.audit.state import start_random_state
 from gradconv.audit.subject import (
     FACTORY_KEY,
     MODES,
-    Loss,
-    Output,
     Subject,
     convert,
-    first_line,
-    mean_square,
 )
 from gradconv.errors import InputError, shortened
 from gradconv.mesh import MeshHierarchy
+from gradconv.nn.evaluation import Loss, Output, first_line, mean_square
+from gradconv.nn.random_state import start_random_state
+from gradconv.problem import Problem
 
 
 def build(
@@ -121,6 +119,23 @@ def initialise(subject: Subject, x: torch.Tensor) -> None:
         f"lazy parameters ({', '.join(dict.fromkeys(lazy))}) were initialised in the copy "
         "by the seed; those of the module itself are untouched"
     )
+
+
+def output_channels(subject: Subject, problem: Problem) -> int | None:
+    """Channels of the module's output on the coarsest mesh, if it is a field of that mesh."""
+    x = torch.zeros(1, problem.channels, *subject.meshes[0].shape, dtype=torch.float64)
+    initialise(subject, x)
+    with torch.no_grad():
+        made = subject.predict(0, x, 0)
+    field = isinstance(made, torch.Tensor) and made.ndim == problem.dim + 2
+    count = int(made.shape[1]) if field else problem.channels
+    if count == problem.channels:
+        return None
+    subject.note(
+        f"the output has {count} channels, the input {problem.channels}: the target repeats "
+        "the signal's channels in turn"
+    )
+    return count
 
 
 def _join(subject: Subject) -> None:

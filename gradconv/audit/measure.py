@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from gradconv.audit.data import Data
 from gradconv.audit.memory import EXPLAINED, MARGIN, finest_step_bytes
 from gradconv.audit.subject import Subject
 from gradconv.errors import InputError
+from gradconv.samplers import Sampler
 
 GIB = 2**30
 ROWS = 2**14  # coordinates factorised at once
@@ -71,7 +71,7 @@ class Plan:
 
 
 def plan(
-    subject: Subject, data: Data, replicates: int, memory: float, explain: bool = False
+    subject: Subject, data: Sampler, replicates: int, memory: float, explain: bool = False
 ) -> Plan:
     """Fit the gradients into the memory.
 
@@ -111,14 +111,14 @@ def _components(parameter: torch.Tensor) -> int:
     return parameter.numel() * (2 if parameter.is_complex() else 1)
 
 
-def measure(subject: Subject, data: Data, plan: Plan, step: Step) -> Gradients:
+def measure(subject: Subject, data: Sampler, plan: Plan, step: Step) -> Gradients:
     """Compute the gradients of all paths on all levels, and measure their rounding.
 
     Parameters
     ----------
     subject : Subject
         The module.
-    data : Data
+    data : Sampler
         Its inputs and targets.
     plan : Plan
         From `plan`.
@@ -206,7 +206,7 @@ def joined(members: list[np.ndarray]) -> np.ndarray:
     return from_gaps(factor.reshape(replicates, levels, -1))
 
 
-def _rounding(subject: Subject, data: Data) -> dict[str, np.ndarray]:
+def _rounding(subject: Subject, data: Sampler) -> dict[str, np.ndarray]:
     """How far gradients move, in epsilons, if the input moves by a rounding error.
 
     Terms may cancel inside a module, so that the size of its gradient bounds no rounding error.

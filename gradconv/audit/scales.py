@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from gradconv.audit.data import ProblemData, TensorData
 from gradconv.audit.evidence import Evidence
 from gradconv.audit.findings import Finding
 from gradconv.audit.habits import NOT_NESTED
 from gradconv.audit.subject import ROOT
+from gradconv.samplers import ProblemSampler, TensorSampler
 
 LOSS, DATA = "(loss)", "(data)"
 SUM = "sum instead of mean in the loss"
@@ -71,9 +71,9 @@ def _smooth(like: Any, dim: int, phase: float) -> torch.Tensor | None:
 def data_route(evidence: Evidence) -> list[Finding]:
     """Compare what a direct step and steps by 2 leave of white noise."""
     data = evidence.data
-    if isinstance(data, ProblemData):
+    if isinstance(data, ProblemSampler):
         restriction, route = data.problem.restriction, data.problem.route
-    elif isinstance(data, TensorData):
+    elif isinstance(data, TensorSampler):
         restriction, route = data.restriction, data.route
     else:
         return []

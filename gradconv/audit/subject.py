@@ -2,45 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
-from gradconv.audit.state import start_random_state
-from gradconv.errors import InputError, shortened
+from gradconv.errors import InputError
 from gradconv.mesh import Mesh
+from gradconv.nn.evaluation import (
+    Loss,
+    Output,
+    loss_value,
+    pick,
+    require_differentiable,
+    run_module,
+    trainable,
+)
+from gradconv.nn.random_state import start_random_state
 
 MODES = ("train", "eval")
 ROOT = "(module)"  # the layer that the module itself is, if it owns parameters directly
 FACTORY_KEY = 2**20  # random streams of making, apart from those of sample paths
-
-Loss = Callable[[Any, Any], torch.Tensor]
-Output = int | str | Callable[[Any], Any] | None
-
-
-def mean_square(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """½ Σ_channels |p − y|², averaged over cells and batch: the loss of `gradconv.Problem`.
-
-    Parameters
-    ----------
-    prediction, target : Tensor
-        Shape ``(B, C, *n)``.
-
-    Returns
-    -------
-    Tensor
-        Scalar. A mean over the channels too would divide it by C on every mesh alike.
-    """
-    if prediction.shape != target.shape:
-        raise InputError(
-            f"`loss` mse needs an output of the target's shape {tuple(target.shape)}; "
-            f"got {tuple(prediction.shape)}"
-        )
-    square = (prediction - target).abs().square()
-    return 0.5 * square.sum(dim=1).mean()
 
 
 @dataclass
@@ -132,38 +115,8 @@ class Subject:
         """
         self.reset(level, *key)
         x = self.place(x)
-        try:
-            made = self.modules[level](x)
-        except InputError:
-            raise
-        except Exception as error:  # each module has errors of its own
-            raise InputError(
-                f"`module` must run on every mesh; on {self.where(level)}, with input of shape "
-                f"{tuple(x.shape)}, it raised {type(error).__name__}: {first_line(error)}"
-            ) from error
-        return self._pick(made, level)
-
-    def _pick(self, made: Any, level: int) -> Any:
-        if callable(self.output):
-            return self.output(made)
-        try:
-            if self.output is not None:
-                return made[self.output]
-        except (KeyError, IndexError, TypeError):
-            raise InputError(
-                f"`output` must pick a part of what the module returns; got {self.output!r} "
-                f"for {_kind(made)} on {self.where(level)}"
-            ) from None
-        if isinstance(made, torch.Tensor):
-            return made
-        parts = list(made.values()) if isinstance(made, Mapping) else made
-        if isinstance(parts, (list, tuple)) and parts and isinstance(parts[0], torch.Tensor):
-            self.note(f"the module returns {_kind(made)}: its first entry is the prediction")
-            return parts[0]
-        raise InputError(
-            f"`output` must pick a tensor out of what the module returns; "
-            f"got none for {_kind(made)} on {self.where(level)}"
-        )
+        made = run_module(self.modules[level], x, self.where(level))
+        return pick(made, self.output, self.where(level), self.note)
 
     def value(self, level: int, x: torch.Tensor, y: Any, *key: int) -> torch.Tensor:
         """Loss on a level.
@@ -174,25 +127,7 @@ class Subject:
             If the module or the loss cannot run there, or the loss is no finite scalar.
         """
         prediction = self.predict(level, x, *key)
-        try:
-            loss = self.loss(prediction, self.place(y))
-        except InputError as error:
-            raise InputError(
-                f"{error} on {self.where(level)} (a module of another task needs `loss` or `data`)"
-            ) from None
-        except Exception as error:  # each loss has errors of its own
-            raise InputError(
-                f"`loss` must take the prediction and the target; on {self.where(level)} it raised "
-                f"{type(error).__name__}: {first_line(error)}"
-            ) from error
-        if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
-            shape = tuple(loss.shape) if isinstance(loss, torch.Tensor) else shortened(loss)
-            raise InputError(f"`loss` must return a scalar tensor; got {shape}")
-        if loss.is_complex() or not bool(torch.isfinite(loss)):
-            raise InputError(
-                f"`loss` must be finite and real; got {loss.item()} on {self.where(level)}"
-            )
-        return loss
+        return loss_value(self.loss, prediction, self.place(y), self.where(level))
 
     def gradient(self, level: int, x: torch.Tensor, y: Any, *key: int) -> dict[str, torch.Tensor]:
         """Gradient of the loss by each parameter, as flat real vectors; no ``.grad`` is touched.
@@ -204,6 +139,8 @@ class Subject:
             loss does not depend on has zeros.
         """
         loss = self.value(level, x, y, *key)
+        parameters = trainable(self.modules[level])
+        require_differentiable(loss, self.where(level))
         parameters = trainable(self.modules[level])
         if not loss.requires_grad:
             raise InputError(
@@ -235,25 +172,8 @@ class Subject:
             self.notes.append(text)
 
 
-def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
-    """Parameters that take a gradient, by name."""
-    return {name: p for name, p in module.named_parameters() if p.requires_grad}
-
-
 def convert(value: torch.Tensor, real: torch.dtype, complex_: torch.dtype) -> torch.dtype:
     """Precision that a tensor takes in the audit: integers and truth values keep theirs."""
     if value.is_complex():
         return complex_
     return real if value.is_floating_point() else value.dtype
-
-
-def _kind(made: Any) -> str:
-    name = type(made).__name__
-    if isinstance(made, Mapping):
-        return f"a {name} of {', '.join(map(str, list(made)[:6]))}"
-    return f"a {name} of {len(made)} entries" if isinstance(made, (list, tuple)) else f"a {name}"
-
-
-def first_line(error: Exception) -> str:
-    """First line of an error's message, cut to 200 characters."""
-    return " ".join((str(error).splitlines() or ["no message"])[0].split())[:200]

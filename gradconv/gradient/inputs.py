@@ -73,13 +73,17 @@ class InputSource:
                 levels.append(self.restrict(finest, n // size))
         return levels[::-1]
 
-    def clean(self, replicate: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    def clean(
+        self, replicate: int, levels: Sequence[int] | None = None
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Noise-free input and target of every level, shapes ``(channels, *mesh.shape)``.
 
         Parameters
         ----------
         replicate : int
             Sample path (the member, for a folder of images).
+        levels : sequence of int, optional
+            In the refinement setting: the levels wanted; others are empty.
         """
         p = self.problem
         if p.setting == "coarsening":
@@ -88,7 +92,11 @@ class InputSource:
             signals = self.descend(u)
             return signals, signals if y is u else self.descend(y)
         signals, targets = [], []
-        for mesh in self.hierarchy.meshes:
+        for level, mesh in enumerate(self.hierarchy.meshes):
+            if levels is not None and level not in levels:
+                signals.append(np.empty(0))
+                targets.append(signals[-1])
+                continue
             source = p.source_mesh(mesh)
             u = p.draw_signal(source, replicate, self.seed)
             y = self.target_of(u, source)
@@ -101,36 +109,43 @@ class InputSource:
         """Clean data of each member of a deterministic signal."""
         return [self.clean(member) for member in range(self.problem.signal.members)]
 
-    def sample(self, replicates: Sequence[int]) -> list[LevelInputs]:
-        """Noisy inputs and targets of every level, coarse to fine.
+    def sample(
+        self, replicates: Sequence[int], levels: Sequence[int] | None = None
+    ) -> list[LevelInputs]:
+        """Noisy inputs and targets of levels.
 
         Parameters
         ----------
         replicates : sequence of int
             Sample paths.
+        levels : sequence of int, optional
+            Which levels, 0 is the coarsest; all by default, coarse to fine.
 
         Returns
         -------
         list of LevelInputs
             One a level.
         """
+        wanted = range(len(self.hierarchy)) if levels is None else levels
         p = self.problem
         shared = not p.signal.random and p.signal.members == 1
         clean = [
-            self.clean(r) if p.signal.random else self.members[r % len(self.members)]
+            self.clean(r, wanted) if p.signal.random else self.members[r % len(self.members)]
             for r in replicates
         ]
-        inputs = []
-        for level, mesh in enumerate(self.hierarchy.meshes):
-            targets = [c[1][level] for c in clean[:1]] if shared else [c[1][level] for c in clean]
-            x = np.empty((0,))
-            if p.setting == "refinement" or mesh == self.hierarchy.finest:
-                x = self._noisy([c[0][level] for c in clean], mesh, replicates)
-            inputs.append(LevelInputs(x, join(targets)))
         if p.setting == "coarsening":
-            levels = self.descend(inputs[-1].x)
-            inputs = [LevelInputs(x, i.y) for x, i in zip(levels, inputs, strict=True)]
-        return inputs
+            xs = self.descend(
+                self._noisy([c[0][-1] for c in clean], self.hierarchy.finest, replicates)
+            )
+        else:
+            xs = [
+                self._noisy([c[0][level] for c in clean], mesh, replicates)
+                if level in wanted
+                else np.empty(0)
+                for level, mesh in enumerate(self.hierarchy.meshes)
+            ]
+        told = clean[:1] if shared else clean
+        return [LevelInputs(xs[level], join([c[1][level] for c in told])) for level in wanted]
 
     def _noisy(
         self, signals: list[np.ndarray], mesh: Mesh, replicates: Sequence[int]

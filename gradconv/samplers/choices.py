@@ -1,21 +1,22 @@
-"""From the arguments of an audit to its meshes and data."""
+"""From the arguments of an audit or a diagnosis to its meshes and data."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from gradconv.audit.data import CallableData, Data, ProblemData, TensorData
-from gradconv.audit.making import initialise
-from gradconv.audit.subject import Subject
 from gradconv.errors import InputError, shortened
 from gradconv.mesh import MeshHierarchy
 from gradconv.problem import Problem
 from gradconv.restriction import RESTRICTIONS, ROUTES
+from gradconv.samplers.base import Sampler
+from gradconv.samplers.by_level import CallableSampler
+from gradconv.samplers.problem import ProblemSampler
+from gradconv.samplers.tensors import TensorSampler
 from gradconv.statistics import check_levels
 
 SIZES = {1: (16, 32, 64, 128, 256), 2: (8, 16, 32, 64, 128), 3: (4, 8, 16, 32)}
@@ -107,11 +108,25 @@ def make_data(
     data: Any,
     choices: dict[str, Any],
     channels: int | None,
-    subject: Subject,
+    module: nn.Module,
     meshes: MeshHierarchy,
     seed: int,
-) -> Data:
+    outputs: Callable[[Problem], int | None],
+) -> Sampler:
     """Data from what was given, or built in from the choices.
+
+    Parameters
+    ----------
+    data, choices, channels
+        As `gradconv.audit.audit` takes them; choices that are None have a default.
+    module : Module
+        Tells the channels, where they are not given.
+    meshes : MeshHierarchy
+        The levels.
+    seed : int
+        Of the built-in data.
+    outputs : callable
+        Channels of the module's output on a problem's data, None if they are the data's.
 
     Raises
     ------
@@ -123,16 +138,16 @@ def make_data(
         name: CHOICES[name] if v is None else v for name, v in choices.items()
     }
     if data is None:
-        count = channels if channels is not None else _first(subject.reference, "channels") or 1
+        count = channels if channels is not None else _first(module, "channels") or 1
         problem = Problem("stencil", dim=meshes.dim, channels=count, **chosen)
-        return ProblemData(problem, meshes, seed, _outputs(subject, problem, meshes))
+        return ProblemSampler(problem, meshes, seed, outputs(problem))
     mapped = ("restriction", "route") if isinstance(data, (tuple, list)) else ()
     wrong = [name for name in given if name not in mapped]
     wrong += ["channels"] if channels is not None else []
     if wrong:
         raise InputError(f"`{wrong[0]}` belongs to the built-in data; got it together with `data`")
     if isinstance(data, Problem):
-        return ProblemData(data, meshes, seed, _outputs(subject, data, meshes))
+        return ProblemSampler(data, meshes, seed, outputs(data))
     if isinstance(data, (tuple, list)):
         if len(data) != 2 or not all(isinstance(t, torch.Tensor) for t in data):
             raise InputError(
@@ -141,26 +156,9 @@ def make_data(
         if chosen["route"] not in ROUTES:
             raise InputError(f"`route` must be chain or direct; got {shortened(chosen['route'])}")
         mapping = RESTRICTIONS.parse(chosen["restriction"])
-        return TensorData(data[0], data[1], mapping, chosen["route"], meshes)
+        return TensorSampler(data[0], data[1], mapping, chosen["route"], meshes)
     if callable(data):
-        return CallableData(data, meshes)
+        return CallableSampler(data, meshes)
     raise InputError(
         f"`data` must be None, a Problem, (inputs, targets) or a callable; got {shortened(data)}"
     )
-
-
-def _outputs(subject: Subject, problem: Problem, meshes: MeshHierarchy) -> int | None:
-    """Channels of the module's output on the coarsest mesh, if it is a field of that mesh."""
-    x = torch.zeros(1, problem.channels, *meshes.meshes[0].shape, dtype=torch.float64)
-    initialise(subject, x)
-    with torch.no_grad():
-        made = subject.predict(0, x, 0)
-    field = isinstance(made, torch.Tensor) and made.ndim == meshes.dim + 2
-    count = int(made.shape[1]) if field else problem.channels
-    if count == problem.channels:
-        return None
-    subject.note(
-        f"the output has {count} channels, the input {problem.channels}: the target repeats "
-        "the signal's channels in turn"
-    )
-    return count

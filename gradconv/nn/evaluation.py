@@ -1,0 +1,171 @@
+"""A module's prediction and loss on one mesh, with errors that name what failed and where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from gradconv.errors import InputError, shortened
+
+Loss = Callable[[Any, Any], torch.Tensor]
+Output = int | str | Callable[[Any], Any] | None
+
+
+def mean_square(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """½ Σ_channels |p − y|², averaged over cells and batch: the loss of `gradconv.Problem`.
+
+    Parameters
+    ----------
+    prediction, target : Tensor
+        Shape ``(B, C, *n)``.
+
+    Returns
+    -------
+    Tensor
+        Scalar. A mean over the channels too would divide it by C on every mesh alike.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ.
+    """
+    if prediction.shape != target.shape:
+        raise InputError(
+            f"`loss` mse needs an output of the target's shape {tuple(target.shape)}; "
+            f"got {tuple(prediction.shape)}"
+        )
+    square = (prediction - target).abs().square()
+    return 0.5 * square.sum(dim=1).mean()
+
+
+def run_module(module: nn.Module, x: torch.Tensor, where: str, argument: str = "module") -> Any:
+    """Call a module on a mesh.
+
+    Parameters
+    ----------
+    module : Module
+        The module.
+    x : Tensor
+        Input, shape ``(B, C, *n)``.
+    where : str
+        The level, as an error names it.
+    argument : str
+        The argument that an error names.
+
+    Raises
+    ------
+    InputError
+        If it cannot run there.
+    """
+    try:
+        return module(x)
+    except InputError:
+        raise
+    except Exception as error:  # each module has errors of its own
+        raise InputError(
+            f"`{argument}` must run on every mesh; on {where}, with input of shape "
+            f"{tuple(x.shape)}, it raised {type(error).__name__}: {first_line(error)}"
+        ) from error
+
+
+def pick(made: Any, output: Output, where: str, note: Callable[[str], None]) -> Any:
+    """Pick the prediction out of what a module returned.
+
+    Parameters
+    ----------
+    made : Any
+        What it returned.
+    output : int, str, callable or None
+        Key, index or function; None takes a tensor, or the first entry of a tuple or dictionary.
+    where : str
+        The level, as an error names it.
+    note : callable
+        Told of a choice that was made.
+
+    Raises
+    ------
+    InputError
+        If there is no such part.
+    """
+    if callable(output):
+        return output(made)
+    try:
+        if output is not None:
+            return made[output]
+    except (KeyError, IndexError, TypeError):
+        raise InputError(
+            f"`output` must pick a part of what the module returns; got {output!r} "
+            f"for {_kind(made)} on {where}"
+        ) from None
+    if isinstance(made, torch.Tensor):
+        return made
+    parts = list(made.values()) if isinstance(made, Mapping) else made
+    if isinstance(parts, (list, tuple)) and parts and isinstance(parts[0], torch.Tensor):
+        note(f"the module returns {_kind(made)}: its first entry is the prediction")
+        return parts[0]
+    raise InputError(
+        f"`output` must pick a tensor out of what the module returns; "
+        f"got none for {_kind(made)} on {where}"
+    )
+
+
+def loss_value(loss: Loss, prediction: Any, target: Any, where: str) -> torch.Tensor:
+    """Loss on a mesh: a finite real scalar that depends on the prediction.
+
+    Raises
+    ------
+    InputError
+        If the loss cannot run there, or gives anything else.
+    """
+    try:
+        value = loss(prediction, target)
+    except InputError as error:
+        raise InputError(
+            f"{error} on {where} (a module of another task needs `loss` or `data`)"
+        ) from None
+    except Exception as error:  # each loss has errors of its own
+        raise InputError(
+            f"`loss` must take the prediction and the target; on {where} it raised "
+            f"{type(error).__name__}: {first_line(error)}"
+        ) from error
+    if not isinstance(value, torch.Tensor) or value.numel() != 1:
+        shape = tuple(value.shape) if isinstance(value, torch.Tensor) else shortened(value)
+        raise InputError(f"`loss` must return a scalar tensor; got {shape}")
+    if value.is_complex() or not bool(torch.isfinite(value)):
+        raise InputError(f"`loss` must be finite and real; got {value.item()} on {where}")
+    return value
+
+
+def require_differentiable(value: torch.Tensor, where: str) -> None:
+    """Refuse a loss that autograd cannot follow to the parameters.
+
+    Raises
+    ------
+    InputError
+        If it is detached.
+    """
+    if not value.requires_grad:
+        raise InputError(
+            f"`loss` must depend on the parameters through torch; on {where} it "
+            "is detached from them"
+        )
+
+
+def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters that take a gradient, by name."""
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
+def first_line(error: Exception) -> str:
+    """First line of an error's message, cut to 200 characters."""
+    return " ".join((str(error).splitlines() or ["no message"])[0].split())[:200]
+
+
+def _kind(made: Any) -> str:
+    name = type(made).__name__
+    if isinstance(made, Mapping):
+        return f"a {name} of {', '.join(map(str, list(made)[:6]))}"
+    return f"a {name} of {len(made)} entries" if isinstance(made, (list, tuple)) else f"a {name}"

@@ -1,0 +1,20 @@
+"""What enters a torch module on every level: numbered samples, coupled over the levels."""
+
+from gradconv.samplers.base import Batch, Sampler
+from gradconv.samplers.by_level import CallableSampler
+from gradconv.samplers.descent import Descent
+from gradconv.samplers.loader import LoaderSampler
+from gradconv.samplers.noisy import NoisySampler
+from gradconv.samplers.problem import ProblemSampler
+from gradconv.samplers.tensors import TensorSampler
+
+__all__ = [
+    "Batch",
+    "CallableSampler",
+    "Descent",
+    "LoaderSampler",
+    "NoisySampler",
+    "ProblemSampler",
+    "Sampler",
+    "TensorSampler",
+]
