@@ -8,14 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from gradconv.errors import InputError
 from gradconv.mesh import Mesh
 from gradconv.nn.evaluation import (
     Loss,
     Output,
+    flat_gradients,
     loss_value,
     pick,
-    require_differentiable,
     run_module,
     trainable,
 )
@@ -139,28 +138,7 @@ class Subject:
             loss does not depend on has zeros.
         """
         loss = self.value(level, x, y, *key)
-        parameters = trainable(self.modules[level])
-        require_differentiable(loss, self.where(level))
-        parameters = trainable(self.modules[level])
-        if not loss.requires_grad:
-            raise InputError(
-                f"`loss` must depend on the parameters through torch; on {self.where(level)} it "
-                "is detached from them"
-            )
-        found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-        flat = {}
-        for (name, parameter), gradient in zip(parameters.items(), found, strict=True):
-            if gradient is None:
-                gradient = torch.zeros_like(parameter)
-            if gradient.is_complex():
-                gradient = torch.view_as_real(gradient)
-            flat[name] = gradient.detach().to_dense().reshape(-1)
-            if not bool(torch.isfinite(flat[name]).all()):
-                raise InputError(
-                    f"`module` must have finite gradients; got NaN or infinity for {name} "
-                    f"on {self.where(level)}"
-                )
-        return flat
+        return flat_gradients(loss, trainable(self.modules[level]), self.where(level))
 
     def where(self, level: int) -> str:
         """Name a level in a message."""

@@ -154,6 +154,47 @@ def require_differentiable(value: torch.Tensor, where: str) -> None:
         )
 
 
+def flat_gradients(
+    value: torch.Tensor, parameters: dict[str, nn.Parameter], where: str
+) -> dict[str, torch.Tensor]:
+    """Gradient of a loss by each parameter, as flat real vectors; no ``.grad`` is touched.
+
+    Parameters
+    ----------
+    value : Tensor
+        Scalar loss.
+    parameters : dict
+        By name.
+    where : str
+        The level, as an error names it.
+
+    Returns
+    -------
+    dict
+        By name; complex parameters give real and imaginary parts in turn. A parameter that the
+        loss does not depend on has zeros.
+
+    Raises
+    ------
+    InputError
+        If the loss is detached, or a gradient is not finite.
+    """
+    require_differentiable(value, where)
+    found = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
+    flat = {}
+    for (name, parameter), gradient in zip(parameters.items(), found, strict=True):
+        if gradient is None:
+            gradient = torch.zeros_like(parameter)
+        if gradient.is_complex():
+            gradient = torch.view_as_real(gradient)
+        flat[name] = gradient.detach().to_dense().reshape(-1)
+        if not bool(torch.isfinite(flat[name]).all()):
+            raise InputError(
+                f"`module` must have finite gradients; got NaN or infinity for {name} on {where}"
+            )
+    return flat
+
+
 def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
     """Parameters that take a gradient, by name."""
     return {name: p for name, p in module.named_parameters() if p.requires_grad}

@@ -4,6 +4,7 @@ from gradconv.samplers.base import Batch, Sampler
 from gradconv.samplers.by_level import CallableSampler
 from gradconv.samplers.descent import Descent
 from gradconv.samplers.loader import LoaderSampler
+from gradconv.samplers.making import as_sampler
 from gradconv.samplers.noisy import NoisySampler
 from gradconv.samplers.problem import ProblemSampler
 from gradconv.samplers.tensors import TensorSampler
@@ -17,4 +18,5 @@ __all__ = [
     "ProblemSampler",
     "Sampler",
     "TensorSampler",
+    "as_sampler",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -84,7 +85,7 @@ class NoisySampler(Sampler):
         elif not callable(self.clean):
             raise InputError(f"`clean` must be a tensor or a callable; got {shortened(self.clean)}")
 
-    @property
+    @cached_property
     def descent(self) -> Descent:
         """Restriction and route."""
         return Descent(self.restriction, self.route)

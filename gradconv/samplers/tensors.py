@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -77,7 +78,7 @@ class TensorSampler(Sampler):
             )
         object.__setattr__(self, "available", None if self.epochs else len(x))
 
-    @property
+    @cached_property
     def descent(self) -> Descent:
         """Restriction and route."""
         return Descent(self.restriction, self.route)

@@ -1,0 +1,210 @@
+"""One pass of a model: its loss or gradient on one level, with errors that name the level."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from gradconv.errors import InputError, shortened
+from gradconv.nn.evaluation import (
+    Loss,
+    Output,
+    flat_gradients,
+    loss_value,
+    mean_square,
+    pick,
+    require_differentiable,
+    run_module,
+    trainable,
+)
+from gradconv.nn.random_state import preserved_random_state, start_random_state
+from gradconv.samplers import Batch, Sampler
+
+# Relative difference at which a loss of a batch given twice is no longer that of the batch: far
+# above rounding in half precision, far below the factor 2 of a sum.
+TWICE = 0.05
+
+
+class Evaluator:
+    """A model with its loss on the levels of a sampler.
+
+    The model is used as it is, in its mode. A model that draws random numbers starts both passes of
+    a term from one random state; the caller's global generators are left as they were. Buffers
+    (running statistics) keep only what the finest level's passes make of them.
+
+    Parameters
+    ----------
+    model : Module
+        Takes inputs of shape ``(B, C, *n)`` on every mesh.
+    loss : "mse" or callable
+        ``loss(prediction, target) -> scalar``, a mean over the batch.
+    sampler : Sampler
+        The data.
+    output : int, str, callable or None
+        What of the model's output is the prediction.
+    seed : int
+        Seed of the random state of a stochastic model.
+
+    Raises
+    ------
+    InputError
+        If an argument is of another kind, or the model has nothing to train.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: str | Loss,
+        sampler: Sampler,
+        *,
+        output: Output = None,
+        seed: int = 0,
+    ) -> None:
+        if not isinstance(model, nn.Module):
+            raise InputError(f"`model` must be a torch.nn.Module; got {shortened(model)}")
+        if loss != "mse" and not callable(loss):
+            raise InputError(f"`loss` must be 'mse' or a callable; got {shortened(loss)}")
+        self.model, self.sampler, self.output, self.seed = model, sampler, output, seed
+        self.loss: Loss = mean_square if isinstance(loss, str) else loss
+        self.parameters = trainable(model)
+        if not self.parameters:
+            raise InputError("`model` must have a parameter that takes a gradient; it has none")
+        reference = next(iter(self.parameters.values()))
+        self.device, self.dtype = reference.device, reference.dtype
+        if self.dtype.is_complex:
+            self.dtype = torch.empty(0, dtype=self.dtype).real.dtype
+        self.notes: list[str] = []
+        self._is_mean = False
+        self._draws: dict[bool, bool] = {}  # by mode: whether the model draws random numbers
+
+    @property
+    def finest(self) -> int:
+        """Number of the finest level."""
+        return len(self.sampler.hierarchy) - 1
+
+    def where(self, level: int) -> str:
+        """Name a level in a message."""
+        return f"level {level} (n={self.sampler.hierarchy.sizes[level]})"
+
+    def note(self, text: str) -> None:
+        """Add to the notes once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def place(self, value: Any) -> Any:
+        """Move a tensor (or a nest of them) to the model's device, reals in its precision."""
+        if isinstance(value, torch.Tensor):
+            kind = self.dtype if value.is_floating_point() else value.dtype
+            return value.to(self.device, kind)
+        if isinstance(value, (list, tuple)):
+            return type(value)(self.place(v) for v in value)
+        return value
+
+    def backward(self, level: int, batch: Batch, weight: float, key: int) -> float:
+        """Add the gradient of weight × loss to ``.grad``.
+
+        Parameters
+        ----------
+        level : int
+            Level of the batch.
+        batch : (input, target)
+            The samples.
+        weight : float
+            Factor of the loss, negative for the coarse part of a term.
+        key : int
+            Random state that a stochastic model starts from: that of the term.
+
+        Returns
+        -------
+        float
+            The loss.
+
+        Raises
+        ------
+        InputError
+            If the model or its loss cannot run there, or the loss is not finite; the level is
+            named.
+        """
+        with self._pass(level, batch, key, keep=weight > 0) as value:
+            (weight * value).backward()
+            return float(value.detach())
+
+    def gradient(self, level: int, batch: Batch, key: int) -> dict[str, torch.Tensor]:
+        """Gradient by each parameter, as flat real vectors; no ``.grad`` and no buffer changes."""
+        with self._pass(level, batch, key, keep=False) as value:
+            return flat_gradients(value, self.parameters, self.where(level))
+
+    @contextmanager
+    def _pass(self, level: int, batch: Batch, key: int, keep: bool) -> Iterator[torch.Tensor]:
+        x, y = (self.place(part) for part in batch)
+        kept = {}
+        if not keep or level != self.finest:
+            kept = {name: b.detach().clone() for name, b in self.model.named_buffers()}
+        try:
+            with self._random_state(key):
+                made = run_module(self.model, x, self.where(level), "model")
+                prediction = pick(made, self.output, self.where(level), self.note)
+                value = loss_value(self.loss, prediction, y, self.where(level))
+                require_differentiable(value, self.where(level))
+                if not self._is_mean:
+                    self._check_mean(value, prediction, y, level)
+                yield value
+        finally:
+            with torch.no_grad():
+                for name, buffer in self.model.named_buffers():
+                    if name in kept:
+                        buffer.copy_(kept[name])
+
+    @contextmanager
+    def _random_state(self, key: int) -> Iterator[None]:
+        """Start from the term's random state and put the caller's back, if the model draws."""
+        if self._draws.get(self.model.training) is False:
+            yield
+            return
+        with preserved_random_state(str(self.device)):
+            start_random_state(self.seed, key)
+            before = _generators(self.device)
+            yield
+            drawn = _generators(self.device) != before
+            self._draws[self.model.training] = drawn or self._draws.get(self.model.training, False)
+
+    def _check_mean(
+        self, value: torch.Tensor, prediction: torch.Tensor, target: Any, level: int
+    ) -> None:
+        """Refuse a loss that is a sum over the batch: terms of other sizes would not cancel."""
+        if not isinstance(target, torch.Tensor) or not prediction.ndim or not target.ndim:
+            self._is_mean = True
+            return
+        once = float(value.detach())
+        with torch.no_grad():
+            both = torch.cat([prediction, prediction]), torch.cat([target, target])
+            twice = float(loss_value(self.loss, *both, self.where(level)))
+        if abs(twice - once) > TWICE * abs(once):
+            raise InputError(
+                "`loss` must be a mean over the batch, so that terms of different sizes cancel; "
+                f"a batch given twice has {twice / once:.3g} times the loss"
+            )
+        self._is_mean = True
+
+
+def _generators(device: torch.device) -> tuple[Any, ...]:
+    """States of the global generators, to be compared."""
+    states = [torch.get_rng_state().numpy().tobytes(), random.getstate()]
+    legacy = np.random.get_state()  # noqa: NPY002 - models draw from it
+    states.append((legacy[1].tobytes(), *legacy[2:]))  # type: ignore[index]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device).numpy().tobytes())
+    return tuple(states)
+
+
+def split(numbers: range, size: int | None) -> Iterator[range]:
+    """Cut sample numbers into passes of at most `size`."""
+    step = size or max(1, len(numbers))
+    for start in range(numbers.start, numbers.stop, step):
+        yield range(start, min(start + step, numbers.stop))

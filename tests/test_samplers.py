@@ -1,0 +1,144 @@
+"""Samplers: a number is one sample path, alone or with others, on any levels."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from multilevel_data import LINE, SQUARE, Noise, noisy, waves
+from torch.utils.data import DataLoader, TensorDataset
+
+from gradconv import InputError, Problem
+from gradconv.samplers import (
+    CallableSampler,
+    LoaderSampler,
+    NoisySampler,
+    ProblemSampler,
+    Sampler,
+    TensorSampler,
+    as_sampler,
+)
+
+
+def _problem(**choices: Any) -> Problem:
+    return Problem("stencil", signal="band-limited:1", noise="white:0.1", dim=1, **choices)
+
+
+def _callable(n: int, number: int) -> Any:
+    x = torch.full((1, 1, n), float(number), dtype=torch.float64)
+    return x, 2 * x
+
+
+SAMPLERS = {
+    "problem": lambda: ProblemSampler(_problem(), LINE, 0),
+    "refinement": lambda: ProblemSampler(_problem(setting="refinement"), LINE, 0),
+    "noisy": lambda: noisy(seed=3),
+    "noisy by level": lambda: noisy(drawn="level", seed=3),
+    "noisy from a callable": lambda: NoisySampler(lambda m: waves(LINE)[m % 6], Noise(0.1), LINE),
+    "tensors": lambda: TensorSampler(waves(LINE), waves(LINE), "average", "chain", LINE),
+    "epochs": lambda: TensorSampler(
+        waves(LINE), waves(LINE), "injection", "direct", LINE, epochs=True
+    ),
+    "callable": lambda: CallableSampler(_callable, LINE),
+}
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_number_is_one_sample(name: str) -> None:
+    made: Sampler = SAMPLERS[name]()
+    together = made.draw([4, 2, 5], [2, 1])
+    for place, number in enumerate((4, 2, 5)):
+        alone = made.draw([number], [2, 1])
+        for (x, y), (one, target) in zip(together, alone, strict=True):
+            torch.testing.assert_close(x[place : place + 1], one, rtol=1e-12, atol=1e-14)
+            torch.testing.assert_close(y[place : place + 1], target, rtol=1e-12, atol=1e-14)
+    assert [x.shape[-1] for x, _ in together] == [16, 8]
+    json.dumps(made.describe())
+    assert made.grid in ("cell", "vertex")
+
+
+@pytest.mark.parametrize("name", [n for n in SAMPLERS if "level" not in n])
+def test_levels_asked_for_alone_are_those_of_all(name: str) -> None:
+    made: Sampler = SAMPLERS[name]()
+    whole = made.path(3)
+    for level in range(4):
+        ((x, y),) = made.draw([3], [level])
+        torch.testing.assert_close(x, whole[level][0], rtol=1e-13, atol=1e-14)
+        torch.testing.assert_close(y, whole[level][1], rtol=1e-13, atol=1e-14)
+
+
+def test_noise_by_level_is_the_terms_own() -> None:
+    made = noisy(drawn="level", sigma=1.0)
+    (fine, _), (coarse, _) = made.draw(range(300), [2, 1])
+    clean = noisy(sigma=0.0)
+    (u2, _), (u1, _) = clean.draw(range(300), [2, 1])
+    restricted = (fine - u2).reshape(300, 1, 8, 2).mean(-1)
+    torch.testing.assert_close(restricted, coarse - u1)
+    assert float((fine - u2).std()) == pytest.approx(1.0, rel=0.03)
+    # as the fine of its own term the same level has other noise, of another strength
+    ((own, _),) = made.draw(range(300), [1])
+    assert float((own - u1).std()) == pytest.approx(1.0, rel=0.03)
+    assert float((coarse - u1).std()) == pytest.approx(0.5**0.5, rel=0.03)
+
+
+def test_cells_that_are_drawn() -> None:
+    assert noisy(SQUARE).cells_drawn((1, 0)) == 32**2
+    assert noisy(SQUARE, drawn="level").cells_drawn((1, 0)) == 16**2
+
+
+def test_an_epoch_has_every_sample_once() -> None:
+    marked = torch.arange(7.0).double().reshape(7, 1, 1).expand(7, 1, 32).contiguous()
+    made = TensorSampler(marked, marked, "average", "chain", LINE, epochs=True, seed=2)
+    epochs = [made.draw(range(7 * e, 7 * e + 7), [0])[0][0][:, 0, 0].numpy() for e in range(3)]
+    for epoch in epochs:
+        np.testing.assert_array_equal(np.sort(epoch), np.arange(7))
+    assert not np.array_equal(epochs[0], epochs[1])
+    other = TensorSampler(marked, marked, "average", "chain", LINE, epochs=True, seed=3)
+    assert not np.array_equal(other.draw(range(7), [0])[0][0][:, 0, 0].numpy(), epochs[0])
+
+
+def test_a_loader_gives_its_samples_in_order() -> None:
+    x = torch.arange(10.0).reshape(10, 1, 1).expand(10, 1, 32)
+    labels = torch.arange(10)
+    made = LoaderSampler(DataLoader(TensorDataset(x, labels), batch_size=4), LINE)
+    (fine, first), (coarse, second) = made.draw(range(3), [3, 2])
+    assert fine[:, 0, 0].tolist() == coarse[:, 0, 0].tolist() == [0, 1, 2]
+    assert first.tolist() == second.tolist() == [0, 1, 2]  # labels serve all levels
+    ((rest, _),) = made.draw(range(3, 12), [0])
+    assert rest[:, 0, 0].tolist() == [3, 4, 5, 6, 7, 8, 9, 0, 1]  # a new epoch
+    with pytest.raises(InputError, match=r"once and in order; asked for .* where 12 is next"):
+        made.draw([3], [0])
+
+
+def test_what_a_sampler_is_made_from() -> None:
+    assert isinstance(as_sampler(_problem(), LINE), ProblemSampler)
+    assert isinstance(as_sampler((waves(LINE), waves(LINE)), LINE), TensorSampler)
+    assert isinstance(as_sampler(_callable, LINE), CallableSampler)
+    assert isinstance(as_sampler(DataLoader(TensorDataset(waves(LINE))), LINE), LoaderSampler)
+    made = noisy()
+    assert as_sampler(made, LINE) is made
+    with pytest.raises(InputError, match="`sampler` must be a Sampler"):
+        as_sampler("noise", LINE)
+
+
+@pytest.mark.parametrize("restriction", ["average", "injection", "full_weighting", "spectral"])
+@pytest.mark.parametrize("route", ["chain", "direct"])
+def test_descent_is_the_restriction_of_numpy(restriction: str, route: str) -> None:
+    from gradconv.restriction import RESTRICTIONS
+
+    clean = waves(SQUARE)
+    made = noisy(SQUARE, sigma=0.0, restriction=restriction, route=route)
+    mapping = RESTRICTIONS.parse(restriction)
+    ((x, y),) = made.draw(range(2), [0])
+    from gradconv.samplers.epochs import shuffled
+
+    source = clean[shuffled(range(2), 6, 0)].numpy()
+    if route == "chain":
+        expected = mapping.restrict(mapping.restrict(source, 2), 2)
+    else:
+        expected = mapping.restrict(source, 2, 4)
+    np.testing.assert_allclose(x.numpy(), expected, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(y.numpy(), expected, rtol=1e-12, atol=1e-13)
