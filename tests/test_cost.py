@@ -198,10 +198,10 @@ def test_memory_is_that_of_the_largest_pass() -> None:
     assert peak_samples(plan, 2, microbatch=8) == 8
     assert peak_samples(plan, 1, microbatch=1000) == 125
     fixed, sample = (7.0, 7.0, 7.0, 1.0), (1.0, 4.0, 16.0, 64.0)
-    assert peak_bytes(plan, fixed, sample) == max(1007, 7 + 256, 7 + 512, 1 + 1024)
-    assert peak_bytes(plan, fixed, sample, microbatch=2) == 129
+    assert peak_bytes(plan, 2, fixed, sample) == max(1007, 7 + 256, 7 + 512, 1 + 1024)
+    assert peak_bytes(plan, 2, fixed, sample, microbatch=2) == 7 + 128  # 2 · 64 cells a pass
     with pytest.raises(InputError, match="`sample` must hold a number for each of 4 levels; got 1"):
-        peak_bytes(plan, fixed, (1.0,))
+        peak_bytes(plan, 2, fixed, (1.0,))
 
 
 def test_cells_of_one_step() -> None:

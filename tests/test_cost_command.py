@@ -232,7 +232,7 @@ def test_samples_of_a_measured_pass(folder: Path, monkeypatch: pytest.MonkeyPatc
         ((), {1}),
         (("--samples", "4"), {4}),
         (("--samples", "counts"), {5, 3, 2}),
-        (("--samples", "counts", "--microbatch", "3"), {3, 2}),
+        (("--samples", "counts", "--microbatch", "1"), {5, 3, 1}),
     ):
         seen.clear()
         document(*words, *options)

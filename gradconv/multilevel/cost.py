@@ -26,9 +26,9 @@ from gradconv.multilevel.plan import (
     Term,
     check_dim,
     check_levels,
-    check_whole,
     full_multiscale,
     multiscale,
+    pass_size,
     progressive,
     single,
 )
@@ -166,15 +166,17 @@ def parallel_depth(plan: Plan, costs: CostModel) -> float:
 def peak_samples(plan: Plan, dim: int, microbatch: int | None = None) -> float:
     """Memory of the largest single pass, in fields of one sample on the finest mesh.
 
-    A pass takes the samples of a term, at most `microbatch` of them at once, through the forward
+    A pass takes the samples of a term, at most the cells of `microbatch` finest
+    samples at once, through the forward
     and backward pass on one mesh; passes run one after the other and memory grows with the cells.
     """
     share = CostModel.work_units(plan.levels, dim).gradient
-    return max(n * share[level] for level, n in _passes(plan, microbatch))
+    return max(n * share[level] for level, n in _passes(plan, dim, microbatch))
 
 
 def peak_bytes(
     plan: Plan,
+    dim: int,
     fixed: Sequence[float],
     sample: Sequence[float],
     microbatch: int | None = None,
@@ -185,26 +187,31 @@ def peak_bytes(
     ----------
     plan : Plan
         The plan.
+    dim : {1, 2, 3}
+        Dimension.
     fixed, sample : sequence of float
         Bytes that a pass takes on each level whatever its samples are, and bytes a sample, coarse
         to fine.
     microbatch : int, optional
-        Most samples of a pass; default: all of a term.
+        Most samples of a pass on the finest mesh, and as many cells on others; default: all of a
+        term.
     """
     for name, values in (("fixed", fixed), ("sample", sample)):
         if len(values) != plan.levels:
             raise InputError(
                 f"`{name}` must hold a number for each of {plan.levels} levels; got {len(values)}"
             )
-    return max(fixed[level] + n * sample[level] for level, n in _passes(plan, microbatch))
+    return max(fixed[level] + n * sample[level] for level, n in _passes(plan, dim, microbatch))
 
 
-def _passes(plan: Plan, microbatch: int | None) -> list[tuple[int, int]]:
+def _passes(plan: Plan, dim: int, microbatch: int | None) -> list[tuple[int, int]]:
     """Level and samples of the largest pass of each term."""
-    if microbatch is not None:
-        check_whole("microbatch", microbatch, 1)
     terms = (term for stage in plan.stages for term in stage.terms)
-    return [(t.level, min(t.samples, microbatch or t.samples)) for t in terms]
+    found = []
+    for t in terms:
+        most = pass_size(microbatch, plan.levels - 1 - t.level, dim)
+        found.append((t.level, min(t.samples, most or t.samples)))
+    return found
 
 
 @dataclass(frozen=True)

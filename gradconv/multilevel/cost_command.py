@@ -38,7 +38,11 @@ import click
     help="finest (each sample's noise on the finest mesh, and restricted) or level (on the fine "
     "mesh of its term). Default: finest.",
 )
-@click.option("--microbatch", type=int, help="Most samples of a pass. Default: all of a term.")
+@click.option(
+    "--microbatch",
+    type=int,
+    help="Most samples of a pass on the finest mesh, and as many cells on others.",
+)
 @click.option(
     "--plans",
     metavar="TEXT",

@@ -25,7 +25,7 @@ from gradconv.multilevel.cost import (
     step_work,
     work,
 )
-from gradconv.multilevel.plan import check_dim, check_levels, check_whole, check_wholes
+from gradconv.multilevel.plan import check_dim, check_levels, check_whole, check_wholes, pass_size
 from gradconv.provenance import provenance
 from gradconv.report import number
 
@@ -247,7 +247,9 @@ def document(choices: Choices, options: Mapping[str, Any], module: str | None) -
 def _samples(text: str, choices: Choices) -> tuple[int, ...]:
     """Samples of a measured pass on each level."""
     if text.strip() == "counts":
-        return tuple(min(n, choices.microbatch or n) for n in choices.counts)
+        below = range(choices.levels - 1, -1, -1)
+        most = [pass_size(choices.microbatch, b, choices.dim) for b in below]
+        return tuple(min(n, m or n) for n, m in zip(choices.counts, most, strict=True))
     if not _digits(text.strip()) or int(text) < 1:
         raise InputError(
             f"`samples` must be counts or a whole number of at least 1; got {shortened(text)}"
@@ -310,7 +312,9 @@ def _measured_costs(
         )
         found[f"{name}_parallel"] = None if costs is None else parallel_depth(plan, costs)
     fixed, sample = ([getattr(c, k) for c in measured] for k in ("fixed_bytes", "sample_bytes"))
-    found["peak_bytes"] = peak_bytes(plan, fixed, sample, choices.microbatch) if measured else None
+    found["peak_bytes"] = (
+        peak_bytes(plan, choices.dim, fixed, sample, choices.microbatch) if measured else None
+    )
     return found
 
 

@@ -22,7 +22,7 @@ from gradconv.multilevel.cost import CostModel
 from gradconv.multilevel.evaluator import Evaluator, split
 from gradconv.multilevel.moments import Moments, MomentSums, moments_of
 from gradconv.multilevel.optimum import ControlWeights, control_weights, given_weights
-from gradconv.multilevel.plan import check_whole
+from gradconv.multilevel.plan import check_whole, pass_size
 from gradconv.multilevel.repeats import Repeats
 from gradconv.nn.evaluation import Loss, Output
 from gradconv.samplers import as_sampler
@@ -93,7 +93,8 @@ class MultilevelGradient:
         Pilots are repeated after so many steps that they cost at most this fraction of the steps.
         0 keeps the first one's moments.
     microbatch : int, optional
-        Samples of a pass at most: bounds the memory, which is that of the largest pass.
+        Samples of a pass at most on the finest mesh, and as many cells on coarser ones: bounds the
+        memory, which is that of the largest pass.
     output : int, str, callable or None
         What of the model's output is the prediction.
     seed : int
@@ -278,7 +279,8 @@ class MultilevelGradient:
         """Add a term's gradients; gives its mean losses."""
         total = np.zeros(2)
         levels = self._levels(level, theta)
-        for part in split(numbers, self.microbatch):
+        most = pass_size(self.microbatch, len(self.hierarchy) - 1 - level, self.hierarchy.dim)
+        for part in split(numbers, most):
             batches = self.sampler.draw(part, levels)
             self._repeats.see(level, [x for x, _ in batches])
             for role, (at, batch) in enumerate(zip(levels, batches, strict=True)):

@@ -173,6 +173,18 @@ def _telescope(counts: Sequence[int]) -> tuple[Term, ...]:
     return tuple(Term(level, n, corrects=level > 0) for level, n in enumerate(counts))
 
 
+def pass_size(microbatch: int | None, below: int, dim: int) -> int | None:
+    """Most samples of a pass on the mesh `below` levels under the finest; None: no bound.
+
+    A pass has at most the cells of `microbatch` samples of the finest mesh, so that coarse passes,
+    which are small, are not cut into smaller ones.
+    """
+    if microbatch is None:
+        return None
+    check_whole("microbatch", microbatch, 1)
+    return int(microbatch) * 2 ** (dim * below)
+
+
 def check_levels(levels: object) -> None:
     """Refuse a number of levels that no hierarchy has."""
     check_whole("levels", levels, 1, MAX_LEVEL + 1)
