@@ -12,6 +12,7 @@ from scipy.optimize import minimize
 
 from gradconv.multilevel import CostModel, Fixed, Moments, Optimal, Randomised
 from gradconv.multilevel.allocation import TermMoments, levels_above
+from gradconv.multilevel.moments import MomentSums, moments_of
 from gradconv.multilevel.optimum import (
     control_weights,
     optimal_counts,
@@ -116,8 +117,9 @@ def test_predictions_against_simulated_sums(allocation: Any, theta: Any) -> None
     assert np.mean(work) == pytest.approx(allocation.expected_cost(seen, COSTS), rel=0.03)
 
 
-def test_control_weights_against_a_search() -> None:
-    m = moments(rho=0.8, levels=3)
+@pytest.mark.parametrize("rho", [0.8, 0.97])
+def test_control_weights_against_a_search(rho: float) -> None:
+    m = moments(rho=rho, levels=3)
     gradient = np.array([1.0, 4.0, 16.0])
     costs = gradient + np.append(0.0, gradient[:-1])
     found = control_weights(m, costs, gradient)
@@ -134,6 +136,30 @@ def test_control_weights_against_a_search() -> None:
     assert product(*found.theta[1:]) <= least * (1 + 1e-9)
     assert found.gain == pytest.approx(product(1.0, 1.0) / product(*found.theta[1:]))
     assert found.gain > 1.0
+    assert (found.theta[2] > 0.1) == (rho > 0.9)  # the levels are worth having, or not
+
+
+def test_sums_are_the_sample_moments() -> None:
+    """Running moments against numpy's covariances, far from zero mean."""
+    rng = np.random.default_rng(0)
+    fine = [rng.standard_normal((9, 5)) + 1e4 for _ in range(2)]
+    coarse = [np.zeros((9, 5)), 0.5 * fine[1] + rng.standard_normal((9, 5)) + 1e4]
+    sums = [MomentSums(), MomentSums()]
+    for level in range(2):
+        for i in range(9):
+            sums[level].add(fine[level][i], coarse[level][i] if level else None)
+    found = moments_of(sums)
+    for level in range(2):
+        gap = fine[level] - coarse[level]
+        joint = [np.cov(fine[level][:, k], coarse[level][:, k]) for k in range(5)]
+        assert found.fine[level] == pytest.approx(sum(c[0, 0] for c in joint), rel=1e-9)
+        assert found.coarse[level] == pytest.approx(sum(c[1, 1] for c in joint), rel=1e-9)
+        assert found.cross[level] == pytest.approx(sum(c[0, 1] for c in joint), rel=1e-9)
+        assert found.difference[level] == pytest.approx(gap.var(0, ddof=1).sum(), rel=1e-9)
+        debiased = np.sum(gap.mean(0) ** 2) - gap.var(0, ddof=1).sum() / 9
+        assert found.mean_square[level] == pytest.approx(debiased, rel=1e-9)
+        debiased = np.sum(fine[level].mean(0) ** 2) - fine[level].var(0, ddof=1).sum() / 9
+        assert found.fine_mean_square[level] == pytest.approx(debiased, rel=1e-9)
 
 
 def test_uncorrelated_levels_are_left_out() -> None:
