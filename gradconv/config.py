@@ -14,6 +14,7 @@ from gradconv.errors import InputError, shortened, unknown_name
 from gradconv.fields import SIGNALS
 from gradconv.kernels import KERNELS, KernelFamily, KernelOptions
 from gradconv.mesh import MeshHierarchy
+from gradconv.parallel import check_workers
 from gradconv.problem import Problem
 from gradconv.registry import LARGEST
 from gradconv.sampling import GIB
@@ -32,7 +33,7 @@ AXES = (
     "kernel",
 )
 # Options that change how a result is computed, not what it is: left out of the identity of a run.
-MANNER = ("memory", "threads")
+MANNER = ("memory", "threads", "workers", "scheduler")
 LARGEST_PRODUCT = 10_000
 
 
@@ -48,7 +49,7 @@ class SweepConfig:
         Dimensions to sweep.
     levels : str
         ``"a:b"``: meshes n = 2**a … 2**b.
-    replicates, seed, dtype, device, memory, threads, channels, confidence
+    replicates, seed, dtype, device, memory, threads, workers, scheduler, channels, confidence
         As in `gradconv.sweep`; memory in GiB.
     weights, diffusivity, drift, amplitude : number or nested list, optional
         Kernel parameters, given to the kernels that have them.
@@ -71,6 +72,8 @@ class SweepConfig:
     device: str = "cpu"
     memory: float = 4.0
     threads: int = 1
+    workers: int = 1
+    scheduler: str | None = None
     confidence: float = 0.95
     weights: Any = None
     diffusivity: Any = None
@@ -103,6 +106,7 @@ class SweepConfig:
             raise InputError(
                 f"`memory` must be positive and finite, in GiB; got {shortened(self.memory)}"
             )
+        check_workers(self.workers, self.scheduler, self.threads)
         parameters = {k: getattr(self, k) for k in vars(KernelOptions())}
         object.__setattr__(self, "_options", KernelOptions(**parameters))
 
@@ -156,7 +160,7 @@ class SweepConfig:
 
     @property
     def manner(self) -> dict[str, Any]:
-        """Arguments of `gradconv.sweep` that all cells share; memory in bytes."""
+        """Arguments of `gradconv.sweep` that all cells share, but for its workers; in bytes."""
         names = ("replicates", "seed", "dtype", "device", "threads", "confidence")
         shared = {name: getattr(self, name) for name in names}
         return {**shared, "memory": self.memory * GIB}

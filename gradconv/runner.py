@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +15,21 @@ from gradconv import plots, report
 from gradconv.agreement import agreements
 from gradconv.config import SweepConfig
 from gradconv.mesh import MeshHierarchy
+from gradconv.parallel import compute
 from gradconv.problem import Problem
 from gradconv.provenance import configuration_hash, provenance
-from gradconv.sampling import parameter_names
+from gradconv.sampling import (
+    Gathering,
+    SamplingPlan,
+    SamplingTask,
+    forget,
+    parameter_names,
+    plan_sampling,
+    sample_task,
+    sampling_tasks,
+)
 from gradconv.store import ResultFolder, write_atomically
-from gradconv.sweeps import Sweep, sweep
+from gradconv.sweeps import Sweep, sweep, sweep_from
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -28,6 +38,9 @@ SAVE_INTERVAL = 1.0  # seconds between partial results: what a kill can cost
 FIGURES = ("png", "pdf", "svg")
 
 Progress = Callable[[float, float], None]
+Cells = list[tuple[Problem, MeshHierarchy]]
+Judged = Iterator[tuple[int, Sweep, list[report.Record]]]
+"""Which cell, its sweep, and its rates held against their laws."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +82,8 @@ def run(
     title : str
         Headline of the figure.
     progress : callable, optional
-        Called with (work done, all work); a replicate's work is the cells of its finest mesh.
+        Called with (work done, all work); a replicate's work is the cells of its finest mesh. On
+        workers laws are counted too, as much as the paths of their cell.
 
     Returns
     -------
@@ -87,83 +101,137 @@ def run(
     identity = config.identity()
     folder = ResultFolder(output, identity) if output is not None else None
     origin = provenance(identity, config.seed, config.device, config.dtype)
-    meter = _Meter(cells, config.replicates, progress)
     if folder is not None:
         folder.open()
-    sweeps: list[Sweep] = []
+    spread = config.workers > 1 or config.scheduler is not None
+    judged = _by_workers if spread else _one_by_one
+    sweeps: dict[int, Sweep] = {}
+    records: dict[int, list[report.Record]] = {}
     found: list[report.Record] = []
-    for index, (problem, hierarchy) in enumerate(cells):
-        sweeps.append(_run_cell(config, problem, hierarchy, folder, meter.of(index)))
-        manner = {name: config.manner[name] for name in ("memory", "threads")}
-        found += report.records(sweeps[-1], agreements(sweeps[-1], **manner))
+    for index, swept, own in judged(config, cells, folder, progress):
+        sweeps[index], records[index] = swept, own
+        found = [record for cell in sorted(records) for record in records[cell]]
         if folder is not None:
             _write_rates(folder.path, found, origin)
     document = report.document(found, origin)
+    ordered = [sweeps[index] for index in range(len(cells))]
     if folder is not None:
-        _write_results(folder.path, sweeps, document, title)
-    return RunResult(tuple(sweeps), document)
+        _write_results(folder.path, ordered, document, title)
+    return RunResult(tuple(ordered), document)
 
 
-class _Meter:
-    """Adds the progress of the cells up."""
+def _one_by_one(
+    config: SweepConfig, cells: Cells, folder: ResultFolder | None, progress: Progress | None
+) -> Judged:
+    """Cells in their order, in this process."""
+    sizes = _sizes(cells, config.replicates)
+    for index, (problem, hierarchy) in enumerate(cells):
 
-    def __init__(
-        self,
-        cells: list[tuple[Problem, MeshHierarchy]],
-        replicates: int,
-        progress: Progress | None,
-    ) -> None:
-        self._sizes = [
-            float(h.finest.size) * (1 if p.deterministic else replicates) for p, h in cells
-        ]
-        self._progress = progress
+        def tell(done: int, replicates: int, index: int = index) -> None:
+            if progress is not None:
+                progress(sum(sizes[:index]) + sizes[index] * done / replicates, sum(sizes))
 
-    def of(self, index: int) -> Callable[[int, int], None]:
-        before, total = sum(self._sizes[:index]), sum(self._sizes)
-
-        def tell(done: int, replicates: int) -> None:
-            if self._progress is not None:
-                self._progress(before + self._sizes[index] * done / replicates, total)
-
-        return tell
+        done, saver = _stored(config, problem, hierarchy, folder)
+        try:
+            swept = sweep(
+                problem, hierarchy, **config.manner, progress=tell, done=done, checkpoint=saver
+            )
+        finally:
+            saver.flush()
+        manner = {name: config.manner[name] for name in ("memory", "threads")}
+        yield index, swept, report.records(swept, agreements(swept, **manner))
 
 
-def _run_cell(
-    config: SweepConfig,
-    problem: Problem,
-    hierarchy: MeshHierarchy,
-    folder: ResultFolder | None,
-    progress: Callable[[int, int], None],
-) -> Sweep:
-    def call(
-        done: np.ndarray | None = None, checkpoint: Callable[[np.ndarray], None] | None = None
-    ) -> Sweep:
-        return sweep(
-            problem,
-            hierarchy,
-            **config.manner,
-            progress=progress,
-            done=done,
-            checkpoint=checkpoint,
-        )
+def _sizes(cells: Cells, replicates: int) -> list[float]:
+    return [float(h.finest.size) * (1 if p.deterministic else replicates) for p, h in cells]
 
-    if folder is None:
-        return call()
+
+def _stored(
+    config: SweepConfig, problem: Problem, hierarchy: MeshHierarchy, folder: ResultFolder | None
+) -> tuple[np.ndarray | None, _Saver]:
+    """What an earlier run left of a cell, and where to keep more."""
     key = configuration_hash({k: str(v) for k, v in problem.describe().items()})[:16]
     shape = (len(hierarchy), len(parameter_names(problem)))
-    done = folder.load_part(key, shape)
+    done = None if folder is None else folder.load_part(key, shape)
     replicates = 1 if problem.deterministic else config.replicates
-    saver = _Saver(folder, key, replicates, 0 if done is None else len(done))
+    return done, _Saver(folder, key, replicates, 0 if done is None else len(done))
+
+
+@dataclass(frozen=True)
+class _LawTask:
+    """A cell whose sample paths are all there: fit its rates and hold them against its law."""
+
+    problem: Problem
+    hierarchy: MeshHierarchy
+    plan: SamplingPlan
+    gradients: np.ndarray = field(repr=False)
+    confidence: float
+    memory: float
+
+
+def _work(task: SamplingTask | _LawTask) -> Any:
+    if isinstance(task, SamplingTask):
+        return sample_task(task)
+    forget()
+    swept = sweep_from(task.gradients, task.problem, task.hierarchy, task.plan, task.confidence)
+    return swept, report.records(swept, agreements(swept, memory=task.memory))
+
+
+def _by_workers(
+    config: SweepConfig, cells: Cells, folder: ResultFolder | None, progress: Progress | None
+) -> Judged:
+    """Cells as they are completed by workers that share all of them."""
+    sampling = {k: v for k, v in config.manner.items() if k != "confidence"}
+    plans = [plan_sampling(*cell, **sampling) for cell in cells]
+    tasks: list[SamplingTask | _LawTask] = []
+    owners: list[int] = []
+    gathered: list[Gathering] = []
+    savers: list[_Saver] = []
+
+    def judge(index: int) -> None:
+        gradients, rest = gathered[index].whole(), (config.confidence, config.manner["memory"])
+        tasks.append(_LawTask(*cells[index], plans[index], gradients, *rest))
+        owners.append(index)
+
+    for index, (problem, hierarchy) in enumerate(cells):
+        done, saver = _stored(config, problem, hierarchy, folder)
+        savers.append(saver)
+        gathered.append(Gathering(problem, hierarchy, plans[index], done))
+        pieces = sampling_tasks(problem, hierarchy, plans[index], gathered[index].complete)
+        tasks += pieces
+        owners += [index] * len(pieces)
+        if not pieces:
+            judge(index)
+    results = compute(_work, tasks, workers=config.workers, scheduler=config.scheduler)
+    sizes = _sizes(cells, config.replicates)
+    judged: set[int] = set()
+
+    def tell() -> None:
+        if progress is not None:  # a law takes about as long as its sweep
+            sampled = [s * g.complete / len(g) for s, g in zip(sizes, gathered, strict=True)]
+            progress(sum(sampled) + sum(sizes[i] for i in judged), 2 * sum(sizes))
+
     try:
-        return call(done, saver)
+        tell()
+        for number, result in results:
+            index, task = owners[number], tasks[number]
+            if not isinstance(task, SamplingTask):
+                judged.add(index)
+                yield index, *result
+            elif gathered[index].add(task.replicates, result):
+                savers[index](gathered[index].first)
+                if gathered[index].complete == len(gathered[index]):
+                    judge(index)
+            tell()
     finally:
-        saver.flush()
+        for saver in savers:
+            saver.flush()
 
 
 class _Saver:
     """Keeps partial results on disk, not more often than `SAVE_INTERVAL`."""
 
-    def __init__(self, folder: ResultFolder, key: str, replicates: int, stored: int) -> None:
+    def __init__(self, folder: ResultFolder | None, key: str, replicates: int, stored: int) -> None:
         self._folder, self._key, self._replicates = folder, key, replicates
         self._stored = stored
         self._latest: np.ndarray | None = None
@@ -176,7 +244,9 @@ class _Saver:
             self.flush()
 
     def flush(self) -> None:
-        if self._latest is not None and len(self._latest) > self._stored:
+        if self._folder is None or self._latest is None:
+            return
+        if len(self._latest) > self._stored:
             self._folder.save_part(self._key, self._latest)
             self._stored = len(self._latest)
             self._last_time = time.monotonic()

@@ -1,10 +1,12 @@
-"""Gradients of many sample paths on every level, in batches and threads, within a memory bound."""
+"""Gradients of many sample paths on every level, in batches and tasks, within a memory bound."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+import pickle
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,11 +16,14 @@ from gradconv.errors import InputError, shortened
 from gradconv.gradient import FourierGradient, InputSource, autograd_gradients
 from gradconv.kernels.stencil import Stencil
 from gradconv.mesh import FourierGrid, MeshHierarchy
+from gradconv.parallel import compute
 from gradconv.problem import Problem
 
 GIB = 2**30
 # Replicates are worked on in batches of about this many numbers: they then stay in the cache.
 BATCH_NUMBERS = 2**17
+# A task for a worker is about this many, a tenth of a second or more.
+TASK_NUMBERS = 2**21
 # glibc hands freed memory back to the system, and every batch pays for its pages anew, unless an
 # array of nearly 32 MiB has once been freed: then it keeps what it has. (Elsewhere: no effect.)
 ALLOCATOR_HINT = 2**25 - 2**16
@@ -140,6 +145,8 @@ def sample_gradients(
     hierarchy: MeshHierarchy,
     plan: SamplingPlan,
     *,
+    workers: int = 1,
+    scheduler: str | None = None,
     progress: Progress | None = None,
     done: np.ndarray | None = None,
     checkpoint: Checkpoint | None = None,
@@ -154,7 +161,7 @@ def sample_gradients(
         The levels.
     plan : SamplingPlan
         From `plan_sampling`; batches and threads do not change a bit of the result.
-    progress, done, checkpoint
+    workers, scheduler, progress, done, checkpoint
         As in `gradconv.sweep`.
 
     Returns
@@ -162,28 +169,76 @@ def sample_gradients(
     ndarray
         Shape ``(replicates, levels, parameters)``.
     """
-    replicates = plan.replicates
-    compute = LevelGradients(problem, InputSource(problem, hierarchy, plan.seed), plan.backend)
-    size = len(parameter_names(problem))
-    gradients = np.empty((replicates, len(hierarchy), size))
-    start = 0
-    if done is not None:
-        start = min(len(done), replicates)
-        gradients[:start] = done[:start]
+    found = Gathering(problem, hierarchy, plan, done)
     if progress is not None:
-        progress(start, replicates)
-    for finished in _run_batches(compute, gradients, start, plan.batch, plan.threads):
+        progress(found.complete, plan.replicates)
+    if found.complete == plan.replicates:
+        return found.whole()
+    for replicates, part in _parts(problem, hierarchy, plan, found.complete, workers, scheduler):
+        if not found.add(replicates, part):
+            continue
         if checkpoint is not None:
-            checkpoint(gradients[:finished])
+            checkpoint(found.first)
         if progress is not None:
-            progress(finished, replicates)
-    if not np.all(np.isfinite(gradients)):
-        bad = int(np.flatnonzero(~np.isfinite(gradients).all(axis=(1, 2)))[0])
-        raise InputError(
-            f"`dtype` {plan.backend.dtype} must hold the gradients of the problem; "
-            f"got overflow or NaN in replicate {bad}"
-        )
-    return gradients
+            progress(found.complete, plan.replicates)
+    return found.whole()
+
+
+class Gathering:
+    """Gradients of a problem's sample paths, put together from ranges that come in any order.
+
+    Parameters
+    ----------
+    problem, hierarchy, plan
+        As in `sample_gradients`.
+    done : ndarray, optional
+        Gradients of the first replicates.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        hierarchy: MeshHierarchy,
+        plan: SamplingPlan,
+        done: np.ndarray | None = None,
+    ) -> None:
+        self._dtype = plan.backend.dtype
+        shape = (plan.replicates, len(hierarchy), len(parameter_names(problem)))
+        self._gradients = np.empty(shape)
+        self._ends: dict[int, int] = {}
+        self.complete = 0
+        """How many of the first replicates are there."""
+        if done is not None:
+            self.complete = min(len(done), plan.replicates)
+            self._gradients[: self.complete] = done[: self.complete]
+
+    def __len__(self) -> int:
+        """How many replicates there will be."""
+        return len(self._gradients)
+
+    @property
+    def first(self) -> np.ndarray:
+        """Gradients of the first replicates, as far as they are complete."""
+        return self._gradients[: self.complete]
+
+    def add(self, replicates: range, part: np.ndarray) -> bool:
+        """Put a range in its place; whether more of the first replicates are complete now."""
+        self._gradients[replicates.start : replicates.stop] = part
+        self._ends[replicates.start] = replicates.stop
+        before = self.complete
+        while self.complete in self._ends:
+            self.complete = self._ends.pop(self.complete)
+        return self.complete > before
+
+    def whole(self) -> np.ndarray:
+        """All gradients, shape ``(replicates, levels, parameters)``; refused if not finite."""
+        finite = np.isfinite(self._gradients).all(axis=(1, 2))
+        if not np.all(finite):
+            raise InputError(
+                f"`dtype` {self._dtype} must hold the gradients of the problem; "
+                f"got overflow or NaN in replicate {int(np.flatnonzero(~finite)[0])}"
+            )
+        return self._gradients
 
 
 class LevelGradients:
@@ -238,48 +293,102 @@ class LevelGradients:
         return np.stack(parts, axis=1)
 
 
-def _run_batches(
-    compute: LevelGradients, gradients: np.ndarray, start: int, batch: int, threads: int
-) -> Iterator[int]:
-    """Fill `gradients` from `start` on; yields how many of the first replicates are complete."""
-    replicates = len(gradients)
-    cuts = range(start, replicates, batch)
-    pieces = [range(a, min(a + batch, replicates)) for a in cuts]
-    if threads == 1:
-        for piece in pieces:
-            gradients[piece.start : piece.stop] = compute(piece)
-            yield piece.stop
+def _parts(
+    problem: Problem,
+    hierarchy: MeshHierarchy,
+    plan: SamplingPlan,
+    start: int,
+    workers: int,
+    scheduler: str | None,
+) -> Iterator[tuple[range, np.ndarray]]:
+    """Gradients of ranges of replicates from `start` on, as they are completed."""
+    if workers > 1 or scheduler is not None:
+        tasks = sampling_tasks(problem, hierarchy, plan, start)
+        results = compute(sample_task, tasks, workers=workers, scheduler=scheduler)
+        for index, part in results:
+            yield tasks[index].replicates, part
         return
-    pool = ThreadPoolExecutor(threads)
+    gradients = LevelGradients(problem, InputSource(problem, hierarchy, plan.seed), plan.backend)
+    pieces = _pieces(range(start, plan.replicates), plan.batch)
+    if plan.threads == 1:
+        for piece in pieces:
+            yield piece, gradients(piece)
+        return
+    pool = ThreadPoolExecutor(plan.threads)
     try:
         pending: dict[Future[np.ndarray], range] = {}
-        complete = start
-        finished: dict[int, int] = {}
         for piece in pieces:
-            pending[pool.submit(compute, piece)] = piece
-            if len(pending) < threads:
-                continue
-            complete = yield from _collect(pending, gradients, finished, complete)
+            pending[pool.submit(gradients, piece)] = piece
+            if len(pending) == plan.threads:
+                yield from _completed(pending)
         while pending:
-            complete = yield from _collect(pending, gradients, finished, complete)
+            yield from _completed(pending)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _collect(
-    pending: dict[Future[np.ndarray], range],
-    gradients: np.ndarray,
-    finished: dict[int, int],
-    complete: int,
-) -> Generator[int, None, int]:
+def _pieces(replicates: range, size: int) -> list[range]:
+    cuts = range(replicates.start, replicates.stop, size)
+    return [range(a, min(a + size, replicates.stop)) for a in cuts]
+
+
+def _completed(pending: dict[Future[np.ndarray], range]) -> Iterator[tuple[range, np.ndarray]]:
     ready, _ = wait(pending, return_when=FIRST_COMPLETED)
     for future in ready:
-        piece = pending.pop(future)
-        gradients[piece.start : piece.stop] = future.result()
-        finished[piece.start] = piece.stop
-    before = complete
-    while complete in finished:
-        complete = finished.pop(complete)
-    if complete > before:
-        yield complete
-    return complete
+        yield pending.pop(future), future.result()
+
+
+# ---- sample paths as tasks for workers ----
+
+
+@dataclass(frozen=True)
+class SamplingTask:
+    """Some sample paths of a problem, to be worked on in any process."""
+
+    problem: str
+    replicates: range
+    setup: bytes = field(repr=False)
+    """Problem, hierarchy, plan, and the digest of what the signal is read from."""
+
+
+def sampling_tasks(
+    problem: Problem, hierarchy: MeshHierarchy, plan: SamplingPlan, start: int = 0
+) -> list[SamplingTask]:
+    """Tasks that make up a problem's sample paths from `start` on, whoever works on them."""
+    work = hierarchy.finest.size * problem.channels
+    size = plan.batch * max(1, TASK_NUMBERS // (work * plan.batch))
+    try:
+        setup = pickle.dumps((problem, hierarchy, plan, problem.signal.fingerprint()))
+    except Exception as error:  # whatever a kernel or target of the user's own raises
+        raise InputError(
+            f"`problem` must be such that it can be pickled for workers; got {problem!r} ({error})"
+        ) from None
+    return [
+        SamplingTask(repr(problem), piece, setup)
+        for piece in _pieces(range(start, plan.replicates), size)
+    ]
+
+
+def sample_task(task: SamplingTask) -> np.ndarray:
+    """Gradients of a task's sample paths, shape ``(replicates, levels, parameters)``."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1, user_api="blas"):
+        gradients, batch = _set_up(task.setup)
+        return np.concatenate([gradients(piece) for piece in _pieces(task.replicates, batch)])
+
+
+@lru_cache(maxsize=1)  # a worker goes on with the problem that it has
+def _set_up(setup: bytes) -> tuple[LevelGradients, int]:
+    problem, hierarchy, plan, fingerprint = pickle.loads(setup)
+    if problem.signal.fingerprint() != fingerprint:
+        raise InputError(
+            f"`signal` {problem.signal.spec} must be the same images on every worker; got others"
+        )
+    source = InputSource(problem, hierarchy, plan.seed)
+    return LevelGradients(problem, source, plan.backend), plan.batch
+
+
+def forget() -> None:
+    """Drop what `sample_task` keeps for the next task: something else needs the memory."""
+    _set_up.cache_clear()

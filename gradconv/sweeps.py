@@ -11,6 +11,7 @@ import numpy as np
 from gradconv.backend import Backend
 from gradconv.gradient import expected_gradients, has_expectation
 from gradconv.mesh import MeshHierarchy
+from gradconv.parallel import check_workers
 from gradconv.problem import Problem
 from gradconv.rates import Rate
 from gradconv.sampling import (
@@ -155,6 +156,8 @@ def sweep(
     device: str = "cpu",
     memory: float = 4 * GIB,
     threads: int = 1,
+    workers: int = 1,
+    scheduler: str | None = None,
     confidence: float = 0.95,
     progress: Progress | None = None,
     done: np.ndarray | None = None,
@@ -171,17 +174,21 @@ def sweep(
     replicates : int
         Sample paths, at least 2 (a deterministic problem has just one).
     seed : int
-        Not negative. The same seed gives the same bits on the CPU for any `memory` and `threads`;
-        more replicates or coarser levels leave those already there unchanged, and so do finer
-        levels in the refinement setting.
+        Not negative. The same seed gives the same bits on the CPU for any `memory`, `threads`,
+        `workers` and `scheduler`; more replicates or coarser levels leave those already there
+        unchanged, and so do finer levels in the refinement setting.
     dtype : {"float64", "float32"}
         Precision of the sampled gradients; expectations are always float64.
     device : str
         ``"cpu"`` or a torch device.
     memory : float
-        Bound on what the sweep holds at once, in bytes.
+        Bound on what the sweep, or each of its workers, holds at once, in bytes.
     threads : int
         Worker threads.
+    workers : int
+        Processes on this machine that share the sample paths; see `gradconv.parallel.compute`.
+    scheduler : str, optional
+        Address of a Dask scheduler whose workers share the sample paths.
     confidence : float
         Level of the intervals.
     progress : callable, optional
@@ -199,7 +206,7 @@ def sweep(
     Raises
     ------
     InputError
-        Before any work, if an argument breaks a rule.
+        Before any work, if an argument breaks a rule; later, if workers cannot be had or kept.
 
     Examples
     --------
@@ -212,6 +219,7 @@ def sweep(
     >>> f"{rate.order:.2f} {rate.verdict}"
     '-1.00 diverges'
     """
+    check_workers(workers, scheduler, threads)
     plan = check_sweep(
         problem,
         hierarchy,
@@ -225,9 +233,36 @@ def sweep(
     )
     with _single_threaded_blas():
         gradients = sample_gradients(
-            problem, hierarchy, plan, progress=progress, done=done, checkpoint=checkpoint
+            problem,
+            hierarchy,
+            plan,
+            workers=workers,
+            scheduler=scheduler,
+            progress=progress,
+            done=done,
+            checkpoint=checkpoint,
         )
-        expected, magnitude = _expectation(problem, hierarchy, seed, gradients)
+    return sweep_from(gradients, problem, hierarchy, plan, confidence)
+
+
+def sweep_from(
+    gradients: np.ndarray,
+    problem: Problem,
+    hierarchy: MeshHierarchy,
+    plan: SamplingPlan,
+    confidence: float,
+) -> Sweep:
+    """Make a sweep of the gradients of all its sample paths.
+
+    Parameters
+    ----------
+    gradients : ndarray
+        Shape ``(replicates, levels, parameters)``.
+    problem, hierarchy, plan, confidence
+        As they were sampled.
+    """
+    with _single_threaded_blas():
+        expected, magnitude = _expectation(problem, hierarchy, plan.seed, gradients)
     epsilon = plan.backend.epsilon
     sample = GradientSample(gradients, expected, magnitude, float(epsilon))
     notes = _notes(problem, hierarchy, sample)

@@ -382,7 +382,7 @@ def test_the_command_prints_one_document_and_leaves_its_files(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr("gradconv.atlas.critical.critical_series", lambda *a: [SERIES])
-    text = "atlas --kernel stencil --dim 1 --noise pixel,none --target identity --jobs 1"
+    text = "atlas --kernel stencil --dim 1 --noise pixel,none --target identity --workers 1"
     text += " --restriction average,injection --setting refinement --replicates 8"
     words = text.split()
     output = tmp_path / "out"
@@ -407,7 +407,7 @@ def test_the_command_prints_one_document_and_leaves_its_files(
 
 def test_no_cache_keeps_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    words = "atlas --kernel stencil --dim 1 --noise none --target identity --jobs 1 --no-cache"
+    words = "atlas --kernel stencil --dim 1 --noise none --target identity --workers 1 --no-cache"
     words += " --restriction average --setting refinement --replicates 8"
     assert CliRunner().invoke(app, words.split()).exit_code == 0
     assert not (tmp_path / "cache").exists()

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import re
-import signal
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gradconv.atlas.cache import Cache, digest
+from gradconv.atlas.cache import Cache, Carried, digest
 from gradconv.atlas.cells import REPLICATES, SIGNAL, Cell, representative
 from gradconv.atlas.derived import MEANS, QUANTITIES, Record
 from gradconv.atlas.judge import AGREES, DISAGREES, EXPLAINED, allowed, sampled_values
-from gradconv.atlas.unit import Unit, derive_unit, fluctuations_of, measure_unit, units_of
+from gradconv.atlas.unit import (
+    Unit,
+    derive_unit,
+    fluctuations_of,
+    measure_unit,
+    name_of,
+    shelf_of,
+    units_of,
+)
+from gradconv.parallel import check_workers, compute
 from gradconv.provenance import provenance
 
 SCHEMA = "gradconv.atlas/1"
@@ -40,7 +46,8 @@ def atlas(
     cells: Sequence[Cell],
     *,
     cache: Path | None = None,
-    jobs: int = 1,
+    workers: int = 1,
+    scheduler: str | None = None,
     seed: int = 0,
     replicates: int = REPLICATES,
     progress: Progress | None = None,
@@ -53,8 +60,10 @@ def atlas(
         The cells; those that are the same problem are worked on once.
     cache : Path, optional
         Folder for laws and measurements; an interrupted run goes on from there.
-    jobs : int
-        Processes.
+    workers : int
+        Processes on this machine; see `gradconv.parallel.compute`.
+    scheduler : str, optional
+        Address of a Dask scheduler. Its workers need not see the folder of `cache`.
     seed, replicates : int
         Of the sampled quantities.
     progress : callable, optional
@@ -65,20 +74,21 @@ def atlas(
     dict
         The atlas's document.
     """
+    check_workers(workers, scheduler)
     distinct = list(dict.fromkeys(representative(c) for c in cells))
     units = units_of(distinct, replicates, seed)
     done = 0
     found: dict[Cell, Found] = {}
     if progress is not None:
         progress(done, len(distinct))
-    for unit, (laws, records) in _results(units, cache, jobs):
+    for unit, (laws, records) in _results(units, cache, workers, scheduler):
         for cell, law, record in zip(unit.cells, laws, records, strict=True):
             found[cell] = Found(law, record)
         done += len(unit.cells)
         if progress is not None:
             progress(done, len(distinct))
     quantile = allowed(_comparisons(found.values()), replicates)
-    _confirm(found, units, quantile, cache)
+    _confirm(found, units, quantile, Cache(cache), workers, scheduler)
     configuration = {
         "cells": digest([c.describe() for c in cells]),
         "count": len(cells),
@@ -96,39 +106,56 @@ def atlas(
     }
 
 
-def _results(units: Sequence[Unit], cache: Path | None, jobs: int) -> Iterator[tuple[Unit, Result]]:
-    if jobs == 1 or len(units) == 1:
-        for unit in units:
-            yield unit, _work(unit, cache)
+def _results(
+    units: Sequence[Unit], cache: Path | None, workers: int, scheduler: str | None
+) -> Iterator[tuple[Unit, Result]]:
+    if scheduler is None:
+        results = compute(_beside, [(unit, cache) for unit in units], workers=workers)
+        for index, result in results:
+            yield units[index], result
         return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_quiet)
-    try:
-        pending: dict[Future[Result], Unit] = {}
-        for unit in units:
-            pending[pool.submit(_work, unit, cache)] = unit
-        while pending:
-            ready, _ = wait(pending, return_when=FIRST_COMPLETED)
-            for future in ready:
-                yield pending.pop(future), future.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    kept = Cache(cache)
+    tasks = [(unit, _known(unit, kept)) for unit in units]
+    for index, (result, added) in compute(_away, tasks, scheduler=scheduler):
+        for description, value in added:
+            kept.save(description, value)
+        yield units[index], result
 
 
-def _quiet() -> None:
-    # the parent is told of an interrupt; its workers finish their unit, which is then kept
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _beside(task: tuple[Unit, Path | None]) -> Result:
+    unit, folder = task
+    return _work(unit, Cache(folder))
 
 
-def _work(unit: Unit, folder: Path | None) -> Result:
-    """Laws and measurements of a unit, from disk where they are there."""
+def _away(task: tuple[Unit, dict[str, Any]]) -> tuple[Result, list[tuple[Any, Any]]]:
+    unit, known = task
+    cache = Carried(known)
+    return _work(unit, cache), cache.added
+
+
+def _known(unit: Unit, cache: Cache) -> dict[str, Any]:
+    """What the cache has for a unit, by digest."""
+    shelves = {digest(shelf): shelf for shelf in map(shelf_of, unit.cells)}
+    found = {name: cache.load(shelf) or {} for name, shelf in shelves.items()}
+    if all(name_of(cell) in found[digest(shelf_of(cell))] for cell in unit.cells):
+        laws = derive_unit(unit, Carried(found))
+        key = _measured(unit, [laws[cell] for cell in unit.cells])
+        found[digest(key)] = cache.load(key)
+    return found
+
+
+def _measured(unit: Unit, laws: list[Record]) -> list[Any]:
+    return ["measured", unit.describe(), digest(laws)]
+
+
+def _work(unit: Unit, cache: Cache) -> Result:
+    """Laws and measurements of a unit, from the cache where they are there."""
     from threadpoolctl import threadpool_limits
 
-    cache = Cache(folder)
     with threadpool_limits(limits=1):
         laws = derive_unit(unit, cache)
         ordered = [laws[cell] for cell in unit.cells]
-        key = ["measured", unit.describe(), digest(ordered)]
+        key = _measured(unit, ordered)
         records = cache.load(key)
         if records is None:
             records = measure_unit(unit, laws)
@@ -152,10 +179,16 @@ def _worst(record: Record) -> float:
 
 
 def _confirm(
-    found: dict[Cell, Found], units: Sequence[Unit], quantile: float, cache: Path | None
+    found: dict[Cell, Found],
+    units: Sequence[Unit],
+    quantile: float,
+    cache: Cache,
+    workers: int,
+    scheduler: str | None,
 ) -> None:
     """Measure what disagrees once more, on fresh paths."""
-    kept = Cache(cache)
+    tasks, keys = [], []
+    known: list[tuple[Unit, list[Record]]] = []
     for unit in units:
         doubtful = tuple(c for c in unit.cells if _worst(found[c].measured) > quantile)
         if not doubtful:
@@ -163,13 +196,27 @@ def _confirm(
         again = Unit(doubtful, unit.replicates, unit.seed + FRESH)
         laws = {cell: found[cell].law for cell in doubtful}
         key = ["confirmed", again.describe(), digest(list(laws.values()))]
-        stored = kept.load(key)
+        stored = cache.load(key)
         if stored is None:
-            fresh = dict(fluctuations_of(again, laws))
-            stored = [fresh[cell] for cell in doubtful]
-            kept.save(key, stored)
-        for cell, record in zip(doubtful, stored, strict=True):
+            tasks.append((again, laws))
+            keys.append(key)
+        else:
+            known.append((again, stored))
+    for index, fresh in compute(_fresh, tasks, workers=workers, scheduler=scheduler):
+        cache.save(keys[index], fresh)
+        known.append((tasks[index][0], fresh))
+    for unit, records in known:
+        for cell, record in zip(unit.cells, records, strict=True):
             found[cell] = Found(found[cell].law, found[cell].measured, record)
+
+
+def _fresh(task: tuple[Unit, dict[Cell, Record]]) -> list[Record]:
+    from threadpoolctl import threadpool_limits
+
+    unit, laws = task
+    with threadpool_limits(limits=1):
+        fresh = dict(fluctuations_of(unit, laws))
+    return [fresh[cell] for cell in unit.cells]
 
 
 def _row(cell: Cell, found: Found, quantile: float) -> Record:

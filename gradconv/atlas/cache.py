@@ -110,3 +110,28 @@ class Cache:
         own = digest(description)
         document = {"of": own, "value": value, "digest": digest([own, value])}
         write_atomically(path, json.dumps(document, separators=(",", ":")).encode())
+
+
+class Carried(Cache):
+    """Values that travel with the work to where the folder of the cache cannot be seen.
+
+    Parameters
+    ----------
+    values : dict
+        What came along, by the digest of its description.
+    """
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        super().__init__(None)
+        self.values = values
+        self.added: list[tuple[Any, Any]] = []
+        """Descriptions and values to be stored at home."""
+
+    def load(self, description: Any) -> Any:
+        """Value that came along, or was saved here; None if there is none."""
+        return self.values.get(digest(description))
+
+    def save(self, description: Any, value: Any) -> None:
+        """Keep a value for the way home."""
+        self.values[digest(description)] = value
+        self.added.append((description, value))

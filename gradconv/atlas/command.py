@@ -33,7 +33,8 @@ def _filters(command: Callable[..., None]) -> Callable[..., None]:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("--no-cache", is_flag=True, help="Read and keep nothing in the cache folder.")
-@click.option("--jobs", type=click.IntRange(min=1), help="Processes. Default: one a core.")
+@click.option("--workers", type=int, help="Processes on this machine. Default: one a core.")
+@click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler, for its workers instead.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of sample paths.")
 @click.option(
     "--replicates", type=click.IntRange(min=8), help="Sample paths of variances. Default: 128."
@@ -42,7 +43,8 @@ def atlas_command(
     output: Path | None,
     as_json: bool,
     no_cache: bool,
-    jobs: int | None,
+    workers: int | None,
+    scheduler: str | None,
     seed: int,
     replicates: int | None,
     **filters: str | None,
@@ -65,13 +67,16 @@ def atlas_command(
         for name, text in filters.items()
         if text is not None
     }
+    if workers is None:
+        workers = 1 if scheduler is not None else os.cpu_count() or 1
     cells = enumerate_cells(chosen)
     count = REPLICATES if replicates is None else replicates
     with _progress() as progress:
         document = atlas(
             cells,
             cache=None if no_cache else default_folder(),
-            jobs=jobs or os.cpu_count() or 1,
+            workers=workers,
+            scheduler=scheduler,
             seed=seed,
             replicates=count,
             progress=progress,
@@ -80,7 +85,7 @@ def atlas_command(
         from gradconv.atlas.critical import critical_series
 
         dims = tuple(sorted({int(c.dim) for c in cells}))
-        document["critical"] = critical_series(dims, count, seed)
+        document["critical"] = critical_series(dims, count, seed, workers, scheduler)
         write(output, document)
     if as_json:
         import json

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from gradconv.errors import LawError
 from gradconv.gradient import expected_gradients
 from gradconv.laws import derive
 from gradconv.mesh import MeshHierarchy
+from gradconv.parallel import compute
 from gradconv.problem import Problem
 from gradconv.statistics import ROUNDING
 from gradconv.sweeps import sweep
@@ -32,7 +33,13 @@ SAMPLED = {1: (3, 9), 2: (3, 7), 3: (2, 5)}
 """Levels of the sampled variances."""
 
 
-def critical_series(dims: tuple[int, ...], replicates: int, seed: int = 0) -> list[Record]:
+def critical_series(
+    dims: tuple[int, ...],
+    replicates: int,
+    seed: int = 0,
+    workers: int = 1,
+    scheduler: str | None = None,
+) -> list[Record]:
     """Orders of mean gap and variance against α, derived and measured, and where they vanish.
 
     Parameters
@@ -41,28 +48,37 @@ def critical_series(dims: tuple[int, ...], replicates: int, seed: int = 0) -> li
         Dimensions.
     replicates, seed : int
         Of the sampled variances.
+    workers, scheduler
+        As in `gradconv.parallel.compute`.
     """
-    found = []
-    for dim in dims:
-        for setting in ("coarsening", "refinement"):
-            for kernel in KERNELS:
-                lines = {q: _derived(kernel, setting, dim, q) for q in QUANTITIES}
-                points = _measured(kernel, setting, dim, replicates, seed)
-                for quantity in QUANTITIES:
-                    alphas, orders = lines[quantity]
-                    found.append(
-                        {
-                            "kernel": kernel,
-                            "setting": setting,
-                            "dim": dim,
-                            "quantity": quantity,
-                            "alpha": alphas,
-                            "order": orders,
-                            "zeros": zeros(alphas, orders),
-                            "points": points[quantity],
-                        }
-                    )
-    return found
+    settings = ("coarsening", "refinement")
+    cases = [(d, s, k, replicates, seed) for d, s, k in product(dims, settings, KERNELS)]
+    costly_first = sorted(cases, key=lambda case: -case[0])
+    results = compute(_series, costly_first, workers=workers, scheduler=scheduler)
+    found = {costly_first[index]: records for index, records in results}
+    return [record for case in cases for record in found[case]]
+
+
+def _series(case: tuple[int, str, str, int, int]) -> list[Record]:
+    from threadpoolctl import threadpool_limits
+
+    dim, setting, kernel, replicates, seed = case
+    with threadpool_limits(limits=1):
+        lines = {q: _derived(kernel, setting, dim, q) for q in QUANTITIES}
+        points = _measured(kernel, setting, dim, replicates, seed)
+    return [
+        {
+            "kernel": kernel,
+            "setting": setting,
+            "dim": dim,
+            "quantity": quantity,
+            "alpha": alphas,
+            "order": orders,
+            "zeros": zeros(alphas, orders),
+            "points": points[quantity],
+        }
+        for quantity, (alphas, orders) in lines.items()
+    ]
 
 
 def problem_of(kernel: str, setting: str, dim: int, alpha: float) -> Problem:

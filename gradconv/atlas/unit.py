@@ -117,26 +117,29 @@ def derive_unit(unit: Unit, cache: Cache) -> dict[Cell, Record]:
     for cell in unit.cells:
         by_kernel[cell.kernel].append(cell)
     found: dict[Cell, Record] = {}
-    for kernel, cells in by_kernel.items():
-        first = cells[0]
-        shelf = [
-            "laws",
-            kernel,
-            first.setting,
-            first.restriction,
-            first.dim,
-            [EXACT, SAMPLED, DEEPER, SHALLOW],
-        ]
+    for cells in by_kernel.values():
+        shelf = shelf_of(cells[0])
         stored: dict[str, Record] = cache.load(shelf) or {}
         fresh = False
         for cell in cells:
-            name = f"{cell.signal} {cell.noise} {cell.target}"
+            name = name_of(cell)
             if name not in stored:
                 stored[name], fresh = _derive(cell), True
             found[cell] = stored[name]
         if fresh:
             cache.save(shelf, stored)
     return found
+
+
+def shelf_of(cell: Cell) -> list[Any]:
+    """Description under which the law of a cell lies on disk, with its neighbours'."""
+    meshes = [EXACT, SAMPLED, DEEPER, SHALLOW]
+    return ["laws", cell.kernel, cell.setting, cell.restriction, cell.dim, meshes]
+
+
+def name_of(cell: Cell) -> str:
+    """Name of the law of a cell on its shelf."""
+    return f"{cell.signal} {cell.noise} {cell.target}"
 
 
 def _derive(cell: Cell) -> Record:
