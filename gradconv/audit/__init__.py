@@ -17,13 +17,33 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gradconv.audit.auditing import audit
+    from gradconv.audit.estimator.auditing import audit_estimator
+    from gradconv.audit.estimator.causes import EstimatorFinding
+    from gradconv.audit.estimator.loop import EstimatorLoop
+    from gradconv.audit.estimator.result import EstimatorAudit
     from gradconv.audit.findings import Finding
     from gradconv.audit.result import Audit
 
 # Names load on first use: the command line must not wait for torch.
-_HOMES = {"Audit": "result", "Finding": "findings", "audit": "auditing"}
+_HOMES = {
+    "Audit": "result",
+    "EstimatorAudit": "estimator.result",
+    "EstimatorFinding": "estimator.causes",
+    "EstimatorLoop": "estimator.loop",
+    "Finding": "findings",
+    "audit": "auditing",
+    "audit_estimator": "estimator.auditing",
+}
 
-__all__ = ["Audit", "Finding", "audit"]
+__all__ = [
+    "Audit",
+    "EstimatorAudit",
+    "EstimatorFinding",
+    "EstimatorLoop",
+    "Finding",
+    "audit",
+    "audit_estimator",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from gradconv.audit.estimator.command import OWN, check_options, estimator_options
+from gradconv.audit.estimator.command import run as run_estimator
 from gradconv.terminal import folder, progress_bar
 
 CHOICES = ("signal", "target", "noise", "setting", "restriction", "route")
@@ -46,8 +48,13 @@ def _choices(command: Callable[..., None]) -> Callable[..., None]:
     metavar="DIR",
     help="Folder for audit.json, audit.nc, table.md and figure.png/pdf/svg.",
 )
+@estimator_options
+@click.pass_context
 def audit_command(
+    context: click.Context,
+    /,
     target_module: str,
+    estimator: bool,
     dim: int | None,
     levels: str | None,
     loss: str,
@@ -65,7 +72,20 @@ def audit_command(
 
     \b
     gradconv audit "gradconv.nn.networks:ResNet(1, 1, conv='standard')" --noise pixel:1 -o results
+
+    With --estimator, MODULE:NAME makes (step, model), a multilevel gradient loop, and what is wrong
+    with the loop is named: does it telescope, are terms independent, do batch sizes grow.
+
+    \b
+    gradconv audit --estimator mypackage.training:build --levels 16,32,64 --batch-sizes 64,32,16
     """  # noqa: D301 (click wants the character \b itself)
+    check_options(context, estimator)
+    own = {name: options.pop(name) for name in OWN}
+    if estimator:
+        run_estimator(
+            target_module, levels=levels, loss=loss, seed=options["seed"], as_json=as_json, **own
+        )
+        return
     from gradconv.audit import audit
     from gradconv.loading import load
 

@@ -1,0 +1,1 @@
+"""Audits of multilevel gradient loops: a user's training step as a black box."""
