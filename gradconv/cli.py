@@ -14,6 +14,8 @@ from gradconv import __version__
 from gradconv.atlas.command import atlas_command
 from gradconv.audit.command import audit_command
 from gradconv.claims.command import claims_command
+from gradconv.multilevel.cost_command import cost_command
+from gradconv.multilevel.diagnosis_command import diagnose_command
 from gradconv.terminal import progress_bar
 
 if TYPE_CHECKING:
@@ -48,8 +50,10 @@ OPTIONS = {
     "amplitude": "MFC amplitude c.",
     "dtype": "float64 or float32. Default: float64.",
     "device": "cpu or a torch device such as cuda. Default: cpu.",
-    "memory": "Bound on memory in GiB. Default: 4.",
+    "memory": "Bound on memory, of each worker, in GiB. Default: 4.",
     "threads": "Worker threads. Default: 1.",
+    "workers": "Processes on this machine that share the work. Default: 1.",
+    "scheduler": "Address of a Dask scheduler whose workers share the work.",
     "confidence": "Level of the intervals. Default: 0.95.",
 }
 LISTS = ("kernel", "signal", "target", "noise", "setting", "restriction", "boundary", "route")
@@ -186,6 +190,8 @@ def demo(output: Path | None) -> None:
 app.add_command(claims_command)
 app.add_command(atlas_command)
 app.add_command(audit_command)
+app.add_command(cost_command)
+app.add_command(diagnose_command)
 
 
 def _settings(path: Path | None, flags: dict[str, str]) -> SweepConfig:
@@ -197,7 +203,7 @@ def _settings(path: Path | None, flags: dict[str, str]) -> SweepConfig:
             values[name] = _split(text)
         elif name == "dim":
             values[name] = tuple(_whole(name, part) for part in _split(text))
-        elif name in ("channels", "replicates", "seed", "threads"):
+        elif name in ("channels", "replicates", "seed", "threads", "workers"):
             values[name] = _whole(name, text)
         elif name in ("memory", "confidence"):
             values[name] = _real(name, text)
