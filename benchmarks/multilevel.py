@@ -1,8 +1,8 @@
 """Time a multilevel step against a single-scale step of equal variance, and both against the model.
 
-A network on noisy fields; level costs are seconds of one sample's gradient in passes of the sizes
-that the steps use. Moments from a pilot give the optimal numbers of samples for a target variance,
-and the number of finest samples with that variance. Then
+A network on noisy fields; costs are seconds of one sample's gradient, measured in turn with the
+steps in passes of the sizes that they use. Moments from a pilot give the optimal numbers of samples
+for a target variance, and the number of finest samples with that variance. Then
 
 - the variance of both estimates is measured on repeated steps, against the target;
 - steps of both are timed in turn, and the ratio of their times is held against that of the cost
@@ -35,14 +35,15 @@ from torch import nn
 from benchmarks.run import environment
 from gradconv import MeshHierarchy, Problem
 from gradconv.multilevel import CostModel, Fixed, MultilevelGradient
+from gradconv.multilevel.costs.plan import pass_size
 from gradconv.multilevel.optimum import optimal_counts
 from gradconv.nn.networks import ResNet
+from gradconv.nn.networks.factory import MeshFreeFactory
 from gradconv.samplers import Batch, ProblemSampler, Sampler
 
 PASS = 8  # samples of a pass at most: larger batches of fine meshes leave the cache
-SINGLE = 32  # samples of the single-scale step, which set the variance
+SINGLE = 256  # samples of the single-scale step, which set the variance
 SAMPLES = 512  # drawn beforehand
-REPEATS = 12
 BOUND = 0.10
 
 
@@ -58,7 +59,6 @@ class Result:
     target: float
     multilevel_variance: float
     single_variance: float
-    seconds_by_level: tuple[float, ...]
     ratio: float
     least: float
     most: float
@@ -73,11 +73,12 @@ class Result:
 
 
 class Drawn(Sampler):
-    """Samples drawn once and given again for the same numbers modulo their count."""
+    """Samples drawn once; a number is one of them at random, with replacement."""
 
     def __init__(self, source: Sampler, count: int) -> None:
         self.source, self.hierarchy, self.count = source, source.hierarchy, count
         self.available = None
+        self.places = np.random.default_rng(0).integers(count, size=2**20)
         levels = range(len(self.hierarchy))
         parts = [source.draw([m], levels) for m in range(count)]
         self.fields = [
@@ -86,7 +87,7 @@ class Drawn(Sampler):
         ]
 
     def draw(self, numbers, levels) -> list[Batch]:
-        places = [m % self.count for m in numbers]
+        places = self.places[np.asarray(list(numbers)) % len(self.places)]
         return [(self.fields[v][0][places], self.fields[v][1][places]) for v in levels]
 
     def describe(self) -> dict[str, object]:
@@ -95,24 +96,26 @@ class Drawn(Sampler):
 
 def network(name: str) -> nn.Module:
     torch.manual_seed(0)
-    return ResNet(1, 1, channels=16, layers=3, conv=name)
+    resolved = MeshFreeFactory(dim=2, widths=(1 / 12, 1 / 8))  # by the coarsest mesh too
+    return ResNet(1, 1, channels=16, layers=3, conv=resolved if name == "mfc" else name)
 
 
-def level_seconds(model: nn.Module, data: Sampler, sizes: list[int], repeats: int) -> list[float]:
-    """Seconds of one sample's gradient on each level, in passes of given sizes."""
-    levels = MultilevelGradient(
-        model, "mse", data, data.hierarchy, Fixed([1] * len(sizes)), microbatch=PASS
-    )
-    times: list[list[float]] = [[] for _ in sizes]
-    for _ in range(repeats):
-        for level, size in enumerate(sizes):
-            numbers = range(0, max(1, min(size, PASS)))
-            (batch,) = data.draw(numbers, [level])
-            start = time.perf_counter()
-            levels.evaluator.backward(level, batch, 1.0, 0)
-            times[level].append((time.perf_counter() - start) / len(numbers))
-    model.zero_grad()
-    return [statistics.median(sorted(t)[: max(1, len(t) // 2 + 1)]) for t in times]
+def pass_sizes(counts: Sequence[int]) -> dict[tuple[int, int], int]:
+    """Samples of a full pass of each side of each term: (term, level) → samples."""
+    top, found = len(counts) - 1, {}
+    for term, count in enumerate(counts):
+        size = min(count, pass_size(PASS, top - term, 2) or count)
+        for level in (term, term - 1) if term else (term,):
+            found[term, level] = size
+    return found
+
+
+def pass_seconds(one: MultilevelGradient, level: int, size: int) -> float:
+    """Seconds of a pass, forward and backward, for each of its samples."""
+    (batch,) = one.sampler.draw(range(size), [level])
+    start = time.perf_counter()
+    one.evaluator.backward(level, batch, 1.0, 0)
+    return (time.perf_counter() - start) / size
 
 
 def variance(estimator: MultilevelGradient, repetitions: int) -> float:
@@ -130,13 +133,9 @@ def timed(one: MultilevelGradient) -> float:
     return time.perf_counter() - start
 
 
-def quiet_ratios(
-    single: MultilevelGradient, several: MultilevelGradient, pairs: int
-) -> list[float]:
-    """Ratios of paired steps, both among the faster half of their kind."""
-    steps = [(timed(single), timed(several)) for _ in range(pairs)]
-    middle = [statistics.median(v) for v in zip(*steps, strict=True)]
-    return [a / b for a, b in steps if a <= middle[0] and b <= middle[1]]
+def quiet(values: Sequence[float]) -> float:
+    """Median of the faster half."""
+    return statistics.median(sorted(values)[: len(values) // 2 + 1])
 
 
 def terms(gradient: Sequence[float]) -> np.ndarray:
@@ -146,7 +145,7 @@ def terms(gradient: Sequence[float]) -> np.ndarray:
 
 def measure(name: str, restriction: str, sizes: tuple[int, int], pairs: int, pilot: int) -> Result:
     hierarchy = MeshHierarchy.powers_of_two(2, *sizes)
-    problem = Problem("stencil", noise="pixel:0.3", restriction=restriction, dim=2)
+    problem = Problem("stencil", noise="pixel:0.3", restriction=restriction)
     source = ProblemSampler(problem, hierarchy, 0)
     model, levels = network(name), len(hierarchy)
     data = Drawn(source, SAMPLES)
@@ -156,21 +155,37 @@ def measure(name: str, restriction: str, sizes: tuple[int, int], pairs: int, pil
             model, "mse", data, hierarchy, Fixed(counts), control=control, microbatch=PASS
         )
 
-    moments = estimator([1] * levels, None).measure(pilot)
+    first = estimator([1] * levels, None)
+    moments = first.measure(pilot)
     target = float(moments.fine[-1]) / SINGLE
-    costs = level_seconds(model, data, [PASS] * levels, REPEATS)
-    wanted = optimal_counts(moments.difference, terms(costs), variance=target)
+    alone = [PASS * 4 ** (levels - 1 - level) for level in range(levels)]
+    rough = [
+        quiet([pass_seconds(first, level, size) for _ in range(5)])
+        for level, size in enumerate(alone)
+    ]
+    wanted = optimal_counts(moments.difference, terms(rough), variance=target)
     counts = [int(n) for n in np.maximum(np.ceil(wanted), 1)]
     several = estimator(counts, None)
     # a weight of 0 on the finest level's coarse gradient leaves the finest level alone
     single = estimator([1] * (levels - 1) + [SINGLE], [0.0] * levels)
-    spread = variance(several, pairs), variance(single, pairs)
-    costs = level_seconds(model, data, counts, REPEATS)
-    found = quiet_ratios(single, several, pairs)
+    spread = variance(several, 2 * pairs), variance(single, 2 * pairs)
+    sizes_of = pass_sizes(counts)
+    steps: list[tuple[float, float]] = []
+    passes: dict[tuple[int, int], list[float]] = {key: [] for key in sizes_of}
+    finest: list[float] = []
+    for _ in range(pairs):
+        # in turn, so that a slow stretch of the machine meets all of them
+        steps.append((timed(single), timed(several)))
+        finest.append(pass_seconds(single, levels - 1, PASS))
+        for (term, level), size in sizes_of.items():
+            passes[term, level].append(pass_seconds(several, level, size))
+    middle = [statistics.median(v) for v in zip(*steps, strict=True)]
+    found = [a / b for a, b in steps if a <= middle[0] and b <= middle[1]]
+    price = sum(counts[term] * quiet(values) for (term, _), values in passes.items())
     units = CostModel.work_units(levels, 2).gradient
     start = time.perf_counter()
     source.draw(range(PASS), [levels - 1])
-    drawing = (time.perf_counter() - start) / PASS / costs[-1]
+    drawing = (time.perf_counter() - start) / PASS / quiet(finest)
     return Result(
         network=name,
         restriction=restriction,
@@ -180,11 +195,10 @@ def measure(name: str, restriction: str, sizes: tuple[int, int], pairs: int, pil
         target=target,
         multilevel_variance=spread[0],
         single_variance=spread[1],
-        seconds_by_level=tuple(costs),
         ratio=statistics.median(found),
         least=min(found),
         most=max(found),
-        model=float(SINGLE * costs[-1] / np.sum(np.asarray(counts) * terms(costs))),
+        model=SINGLE * quiet(finest) / price,
         work_units=float(SINGLE / np.sum(np.asarray(counts) * terms(units))),
         drawing=drawing,
     )
@@ -229,9 +243,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
-    cases = [("standard", "injection", (4, 6)), ("standard", "average", (4, 6))]
-    cases += [] if arguments.quick else [("mfc", "average", (4, 6)), ("mfc", "average", (4, 7))]
-    pilot = 16 if arguments.quick else 64
+    cases = [("standard", "average", (4, 6)), ("mfc", "average", (4, 6))]
+    cases += [] if arguments.quick else [("mfc", "average", (4, 7))]
+    pilot = 64 if arguments.quick else 2 * SAMPLES
     results = [measure(*case, arguments.pairs, pilot) for case in cases]
     console = Console()
     if not console.is_terminal:

@@ -14,8 +14,8 @@ from gradconv import __version__
 from gradconv.atlas.command import atlas_command
 from gradconv.audit.command import audit_command
 from gradconv.claims.command import claims_command
-from gradconv.multilevel.cost_command import cost_command
-from gradconv.multilevel.diagnosis_command import diagnose_command
+from gradconv.multilevel.costs.command import cost_command
+from gradconv.multilevel.diagnosis.command import diagnose_command
 from gradconv.terminal import progress_bar
 
 if TYPE_CHECKING:

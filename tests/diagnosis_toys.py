@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from gradconv import MeshHierarchy, Problem
-from gradconv.multilevel.diagnosis import diagnose
-from gradconv.multilevel.diagnosis_result import Diagnosis
+from gradconv.multilevel.diagnosis.diagnosing import diagnose
+from gradconv.multilevel.diagnosis.result import Diagnosis
 from gradconv.samplers import CallableSampler
 
 SIZES = (4, 8, 16, 32, 64)

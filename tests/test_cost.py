@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradconv import InputError
-from gradconv.multilevel.cost import (
+from gradconv.multilevel.costs.model import (
     CostModel,
     Plan,
     Stage,

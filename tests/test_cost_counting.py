@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from gradconv import InputError
-from gradconv.multilevel import counting
-from gradconv.multilevel.counting import LevelCost, level_costs
+from gradconv.multilevel.costs import counting
+from gradconv.multilevel.costs.counting import LevelCost, level_costs
 from gradconv.nn import MeshFreeConv2d, ResNet, layer_cost
 from gradconv.nn.evaluation import mean_square
 from gradconv.nn.memory import Allocations

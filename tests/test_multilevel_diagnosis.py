@@ -18,16 +18,16 @@ from gradconv import MeshHierarchy, Problem, derive, sweep
 from gradconv.errors import InputError
 from gradconv.gradient import expected_gradients
 from gradconv.multilevel.allocation import Optimal
-from gradconv.multilevel.cautions import cautions
-from gradconv.multilevel.derived_orders import derived_orders
-from gradconv.multilevel.diagnosis import diagnose
-from gradconv.multilevel.diagnosis_result import Diagnosis
+from gradconv.multilevel.diagnosis.cautions import cautions
+from gradconv.multilevel.diagnosis.derived_orders import derived_orders
+from gradconv.multilevel.diagnosis.diagnosing import diagnose
+from gradconv.multilevel.diagnosis.kernel_module import KernelModule
+from gradconv.multilevel.diagnosis.repetition import repeat
+from gradconv.multilevel.diagnosis.result import Diagnosis
+from gradconv.multilevel.diagnosis.sample_gradients import collect
+from gradconv.multilevel.diagnosis.term_orders import TermOrders
 from gradconv.multilevel.estimator import MultilevelGradient
 from gradconv.multilevel.evaluator import Evaluator
-from gradconv.multilevel.kernel_module import KernelModule
-from gradconv.multilevel.repetition import repeat
-from gradconv.multilevel.sample_gradients import collect
-from gradconv.multilevel.term_orders import TermOrders
 from gradconv.samplers import CallableSampler, ProblemSampler
 
 

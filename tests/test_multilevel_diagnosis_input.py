@@ -18,9 +18,9 @@ from torch import nn
 from gradconv import Problem
 from gradconv.cli import app
 from gradconv.errors import InputError
-from gradconv.multilevel.diagnosis import diagnose
-from gradconv.multilevel.diagnosis_figure import diagnosis_figure
-from gradconv.multilevel.diagnosis_result import Diagnosis
+from gradconv.multilevel.diagnosis.diagnosing import diagnose
+from gradconv.multilevel.diagnosis.figure import diagnosis_figure
+from gradconv.multilevel.diagnosis.result import Diagnosis
 from gradconv.samplers import CallableSampler, LoaderSampler, TensorSampler
 
 

@@ -8,14 +8,14 @@ from scipy.stats import binomtest, chi2
 
 from gradconv.bootstrap import estimate
 from gradconv.errors import InputError
-from gradconv.multilevel.complexity import bias_condition, compare, complexity
-from gradconv.multilevel.components import scan
-from gradconv.multilevel.error_cost import errors_for, forecasts
-from gradconv.multilevel.level_table import LevelTable, products, tables
+from gradconv.multilevel.diagnosis.complexity import bias_condition, compare, complexity
+from gradconv.multilevel.diagnosis.components import scan
+from gradconv.multilevel.diagnosis.error_cost import errors_for, forecasts
+from gradconv.multilevel.diagnosis.level_table import LevelTable, products, tables
+from gradconv.multilevel.diagnosis.repetition import variance_interval
+from gradconv.multilevel.diagnosis.sample_gradients import SampleGradients
+from gradconv.multilevel.diagnosis.term_orders import cost_order, orders_of
 from gradconv.multilevel.moments import Moments
-from gradconv.multilevel.repetition import variance_interval
-from gradconv.multilevel.sample_gradients import SampleGradients
-from gradconv.multilevel.term_orders import cost_order, orders_of
 from gradconv.rates import Rate
 
 LEVELS = 5
@@ -95,7 +95,7 @@ def test_pieces_of_columns_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     once = tables(gradients)[0]
     costs = np.ones(LEVELS)
     found = scan(gradients, costs, 1.0)
-    monkeypatch.setattr("gradconv.multilevel.sample_gradients.COLUMNS_BYTES", 8 * 64)
+    monkeypatch.setattr("gradconv.multilevel.diagnosis.sample_gradients.COLUMNS_BYTES", 8 * 64)
     again = tables(gradients)[0]
     np.testing.assert_allclose(again.variance(2)[0], once.variance(2)[0], rtol=1e-12)
     np.testing.assert_allclose(again.check, once.check, rtol=1e-12)

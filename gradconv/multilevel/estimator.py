@@ -18,11 +18,11 @@ from torch import nn
 from gradconv.errors import InputError, shortened
 from gradconv.mesh import MeshHierarchy
 from gradconv.multilevel.allocation import Allocation, Allotment, Fixed, TermMoments, levels_above
-from gradconv.multilevel.cost import CostModel
+from gradconv.multilevel.costs.model import CostModel
+from gradconv.multilevel.costs.plan import check_whole, pass_size
 from gradconv.multilevel.evaluator import Evaluator, split
 from gradconv.multilevel.moments import Moments, MomentSums, moments_of
 from gradconv.multilevel.optimum import ControlWeights, control_weights, given_weights
-from gradconv.multilevel.plan import check_whole, pass_size
 from gradconv.multilevel.repeats import Repeats
 from gradconv.nn.evaluation import Loss, Output
 from gradconv.samplers import as_sampler

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradconv.multilevel.components import FALSE_ALARM
-from gradconv.multilevel.level_table import LevelTable
+from gradconv.multilevel.diagnosis.components import FALSE_ALARM
+from gradconv.multilevel.diagnosis.level_table import LevelTable
+from gradconv.multilevel.diagnosis.term_costs import UNITS, Costs
 from gradconv.multilevel.optimum import optimal_counts
-from gradconv.multilevel.term_costs import UNITS, Costs
 from gradconv.provenance import provenance
 from gradconv.rates import Rate
 from gradconv.report import decay, number
 from gradconv.store import write_atomically
 
 if TYPE_CHECKING:
-    from gradconv.multilevel.diagnosis_result import Diagnosis
+    from gradconv.multilevel.diagnosis.result import Diagnosis
 
 SCHEMA = "gradconv.multilevel/1"
 FIGURES = ("png", "pdf", "svg")
@@ -203,8 +203,8 @@ def _caution(fields: Record) -> Record:
 
 def write(found: Diagnosis, folder: Path) -> None:
     """Write ``multilevel.json``, ``table.md`` and the figure into a folder."""
-    from gradconv.multilevel.diagnosis_figure import diagnosis_figure
-    from gradconv.multilevel.diagnosis_present import markdown
+    from gradconv.multilevel.diagnosis.figure import diagnosis_figure
+    from gradconv.multilevel.diagnosis.present import markdown
     from gradconv.plots import figure_bytes
 
     made = document(found)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from gradconv.errors import InputError, shortened
+from gradconv.multilevel.diagnosis.level_table import LevelTable
 from gradconv.multilevel.evaluator import Evaluator
-from gradconv.multilevel.level_table import LevelTable
 from gradconv.samplers import Sampler
 
 SAMPLES = 64

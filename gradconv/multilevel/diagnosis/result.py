@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from gradconv.errors import InputError
 from gradconv.mesh import MeshHierarchy
-from gradconv.multilevel.cautions import Caution
-from gradconv.multilevel.complexity import Complexity
-from gradconv.multilevel.components import Components
-from gradconv.multilevel.derived_orders import DerivedOrder
-from gradconv.multilevel.error_cost import Errors, Forecast
-from gradconv.multilevel.level_table import LevelTable
+from gradconv.multilevel.diagnosis.cautions import Caution
+from gradconv.multilevel.diagnosis.complexity import Complexity
+from gradconv.multilevel.diagnosis.components import Components
+from gradconv.multilevel.diagnosis.derived_orders import DerivedOrder
+from gradconv.multilevel.diagnosis.error_cost import Errors, Forecast
+from gradconv.multilevel.diagnosis.level_table import LevelTable
+from gradconv.multilevel.diagnosis.repetition import Measured
+from gradconv.multilevel.diagnosis.term_costs import Costs
+from gradconv.multilevel.diagnosis.term_orders import TermOrders
 from gradconv.multilevel.moments import Moments
-from gradconv.multilevel.repetition import Measured
-from gradconv.multilevel.term_costs import Costs
-from gradconv.multilevel.term_orders import TermOrders
 from gradconv.rates import Rate
 
 if TYPE_CHECKING:
@@ -105,13 +105,13 @@ class Diagnosis:
 
     def table(self) -> Table:
         """Lay the level table of the whole gradient out for the terminal."""
-        from gradconv.multilevel.diagnosis_present import level_table
+        from gradconv.multilevel.diagnosis.present import level_table
 
         return level_table(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as one JSON document of the schema ``gradconv.multilevel/1``."""
-        from gradconv.multilevel.diagnosis_document import document
+        from gradconv.multilevel.diagnosis.document import document
 
         return document(self)
 
@@ -130,7 +130,7 @@ class Diagnosis:
         StorageError
             If it cannot be written.
         """
-        from gradconv.multilevel.diagnosis_document import write
+        from gradconv.multilevel.diagnosis.document import write
 
         path = Path(folder)
         if path.exists() and not path.is_dir():

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradconv.mesh import MeshHierarchy
-from gradconv.multilevel.complexity import Complexity, interval
-from gradconv.multilevel.components import FALSE_ALARM, Components
-from gradconv.multilevel.error_cost import Forecast
-from gradconv.multilevel.level_table import WHOLE, LevelTable
-from gradconv.multilevel.repetition import Measured
-from gradconv.multilevel.sample_gradients import Array
-from gradconv.multilevel.term_orders import TermOrders
+from gradconv.multilevel.diagnosis.complexity import Complexity, interval
+from gradconv.multilevel.diagnosis.components import FALSE_ALARM, Components
+from gradconv.multilevel.diagnosis.error_cost import Forecast
+from gradconv.multilevel.diagnosis.level_table import WHOLE, LevelTable
+from gradconv.multilevel.diagnosis.repetition import Measured
+from gradconv.multilevel.diagnosis.sample_gradients import Array
+from gradconv.multilevel.diagnosis.term_orders import TermOrders
 from gradconv.rates import Rate
 
 TRUSTED = 0.3  # relative error of a variance beyond which it is not to be trusted

@@ -14,9 +14,9 @@ import numpy as np
 from gradconv.errors import InputError, LawError
 from gradconv.laws import derive
 from gradconv.mesh import MeshHierarchy
-from gradconv.multilevel.level_table import LevelTable
-from gradconv.multilevel.sample_gradients import Array
-from gradconv.multilevel.term_orders import TermOrders
+from gradconv.multilevel.diagnosis.level_table import LevelTable
+from gradconv.multilevel.diagnosis.sample_gradients import Array
+from gradconv.multilevel.diagnosis.term_orders import TermOrders
 from gradconv.problem import Problem
 from gradconv.rates import Rate
 

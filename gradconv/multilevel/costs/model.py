@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from numbers import Real
 
 from gradconv.errors import InputError, shortened
-from gradconv.multilevel.plan import (
+from gradconv.multilevel.costs.plan import (
     Plan,
     Stage,
     Term,

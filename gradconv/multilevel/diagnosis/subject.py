@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
 from gradconv.errors import InputError, shortened
+from gradconv.multilevel.diagnosis.kernel_module import KernelModule
 from gradconv.multilevel.evaluator import Evaluator
-from gradconv.multilevel.kernel_module import KernelModule
 from gradconv.nn.evaluation import Loss, Output, first_line, pick, run_module
 from gradconv.nn.random_state import start_random_state
 from gradconv.problem import Problem

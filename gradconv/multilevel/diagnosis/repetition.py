@@ -11,12 +11,12 @@ from scipy.special import chdtri
 
 from gradconv.bootstrap import t_quantile
 from gradconv.multilevel.allocation import Allocation, Fixed, Randomised
-from gradconv.multilevel.cost import CostModel
-from gradconv.multilevel.error_cost import Forecast
+from gradconv.multilevel.costs.model import CostModel
+from gradconv.multilevel.diagnosis.error_cost import Forecast
+from gradconv.multilevel.diagnosis.level_table import LevelTable
+from gradconv.multilevel.diagnosis.sample_gradients import Array, single_thread
 from gradconv.multilevel.estimator import MultilevelGradient
 from gradconv.multilevel.evaluator import Evaluator
-from gradconv.multilevel.level_table import LevelTable
-from gradconv.multilevel.sample_gradients import Array, single_thread
 from gradconv.parallel import Progress, compute
 
 PASS = 32  # samples of a pass at most

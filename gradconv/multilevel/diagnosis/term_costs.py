@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradconv.errors import InputError
-from gradconv.multilevel.counting import level_costs
+from gradconv.multilevel.costs.counting import level_costs
+from gradconv.multilevel.diagnosis.sample_gradients import Array, single_thread
+from gradconv.multilevel.diagnosis.term_orders import cost_order
 from gradconv.multilevel.evaluator import Evaluator
-from gradconv.multilevel.sample_gradients import Array, single_thread
-from gradconv.multilevel.term_orders import cost_order
 from gradconv.rates import Rate
 
 UNITS = {"work": "work units", "flops": "operations", "seconds": "seconds"}

@@ -86,7 +86,7 @@ def diagnose_command(
     """  # noqa: D301 (click wants the character \b itself)
     from gradconv.errors import InputError
     from gradconv.loading import load
-    from gradconv.multilevel.diagnosis import diagnose
+    from gradconv.multilevel.diagnosis.diagnosing import diagnose
     from gradconv.samplers.choices import SIZES
 
     if (target_model is None) == (kernel is None):
@@ -157,7 +157,7 @@ def _levels(text: str) -> tuple[int, ...]:
 def _show(document: dict[str, Any], output: Path | None) -> None:
     from rich.console import Console
 
-    from gradconv.multilevel import diagnosis_present as present
+    from gradconv.multilevel.diagnosis import present
 
     console = Console(highlight=False)
     if not console.is_terminal:

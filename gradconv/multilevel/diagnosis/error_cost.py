@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradconv.errors import InputError, shortened
-from gradconv.multilevel.level_table import LevelTable
+from gradconv.multilevel.diagnosis.level_table import LevelTable
+from gradconv.multilevel.diagnosis.sample_gradients import Array
 from gradconv.multilevel.optimum import optimal_counts, randomised_probabilities
-from gradconv.multilevel.sample_gradients import Array
 
 ESTIMATORS = ("single", "multilevel", "randomised")
 RESOLVED = 4.0  # standard errors from which on a mean is known well enough to be a scale

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradconv.errors import InputError, shortened, unknown_name
 from gradconv.mesh import MAX_LEVEL
-from gradconv.multilevel.cost import (
+from gradconv.multilevel.costs.model import (
     CostModel,
     Plan,
     cells,
@@ -25,12 +25,18 @@ from gradconv.multilevel.cost import (
     step_work,
     work,
 )
-from gradconv.multilevel.plan import check_dim, check_levels, check_whole, check_wholes, pass_size
+from gradconv.multilevel.costs.plan import (
+    check_dim,
+    check_levels,
+    check_whole,
+    check_wholes,
+    pass_size,
+)
 from gradconv.provenance import provenance
 from gradconv.report import number
 
 if TYPE_CHECKING:
-    from gradconv.multilevel.counting import LevelCost
+    from gradconv.multilevel.costs.counting import LevelCost
 
 SCHEMA = "gradconv.cost/1"
 FINEST = 16  # samples of the paper on the finest level; each coarser one has twice as many
@@ -223,7 +229,7 @@ def document(choices: Choices, options: Mapping[str, Any], module: str | None) -
     if module is not None:
         if choices.sizes is None:
             raise InputError("`module` needs `size`, the cells an axis of the finest mesh")
-        from gradconv.multilevel.cost_module import measure
+        from gradconv.multilevel.costs.module import measure
 
         samples = _samples(options["samples"], choices)
         measured, notes = measure(module, choices.sizes, choices.dim, samples, options)

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gradconv.multilevel.diagnosis.sample_gradients import Array
 from gradconv.multilevel.moments import Moments
-from gradconv.multilevel.sample_gradients import Array
 from gradconv.rates import Rate
 
 CASES = (">", "=", "<")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradconv.bootstrap import t_quantile
-from gradconv.multilevel.level_table import ROUNDING, LevelTable, products
-from gradconv.multilevel.sample_gradients import Array, SampleGradients
+from gradconv.multilevel.diagnosis.level_table import ROUNDING, LevelTable, products
+from gradconv.multilevel.diagnosis.sample_gradients import Array, SampleGradients
 
 FALSE_ALARM = 0.0027  # of the checks of all components and levels together: three sigmas
 DEAD = 1e-20  # of the largest variance: a component below it does not vary

@@ -14,8 +14,8 @@ from gradconv.backend import Backend
 from gradconv.errors import InputError, shortened
 from gradconv.loading import load
 from gradconv.mesh import Mesh
-from gradconv.multilevel.counting import LevelCost, Pair, level_costs
-from gradconv.multilevel.plan import check_whole
+from gradconv.multilevel.costs.counting import LevelCost, Pair, level_costs
+from gradconv.multilevel.costs.plan import check_whole
 from gradconv.nn.evaluation import first_line, mean_square, pick, run_module
 from gradconv.nn.random_state import preserved_random_state, start_random_state
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gradconv.bootstrap import t_quantile
-from gradconv.multilevel.level_table import LevelTable
-from gradconv.multilevel.sample_gradients import Array
+from gradconv.multilevel.diagnosis.level_table import LevelTable
+from gradconv.multilevel.diagnosis.sample_gradients import Array
 from gradconv.rates import Kind, Rate, fit_rate
 from gradconv.regression import MIN_LEVELS
 

@@ -1,7 +1,7 @@
 """Diagnose multilevel gradient estimation: level table, orders, complexity, warnings, laws.
 
 >>> from gradconv import Problem
->>> from gradconv.multilevel.diagnosis import diagnose
+>>> from gradconv.multilevel import diagnose
 >>> problem = Problem("stencil", noise="pixel:0.5", dim=1)
 >>> found = diagnose(problem, hierarchy=(32, 64, 128, 256, 512), repetitions=0)
 >>> found.complexity.cases, [c.kind for c in found.warnings][:2]
@@ -19,31 +19,31 @@ from torch import nn
 from gradconv.backend import Backend
 from gradconv.errors import InputError, shortened, unknown_name
 from gradconv.mesh import MeshHierarchy
-from gradconv.multilevel.cautions import cautions
-from gradconv.multilevel.complexity import complexity
-from gradconv.multilevel.components import scan
-from gradconv.multilevel.derived_orders import DerivedOrder, derived_orders
-from gradconv.multilevel.diagnosis_checks import (
+from gradconv.multilevel.diagnosis.cautions import cautions
+from gradconv.multilevel.diagnosis.checks import (
     LEAST,
     check_number,
     check_varies,
     shared_samples,
 )
-from gradconv.multilevel.diagnosis_result import Diagnosis
-from gradconv.multilevel.diagnosis_subject import Subject, make_subject
-from gradconv.multilevel.error_cost import (
+from gradconv.multilevel.diagnosis.complexity import complexity
+from gradconv.multilevel.diagnosis.components import scan
+from gradconv.multilevel.diagnosis.derived_orders import DerivedOrder, derived_orders
+from gradconv.multilevel.diagnosis.error_cost import (
     Errors,
     Forecast,
     check_epsilons,
     errors_for,
     forecasts,
 )
+from gradconv.multilevel.diagnosis.level_table import WHOLE, LevelTable, tables
+from gradconv.multilevel.diagnosis.repetition import Measured, repeat
+from gradconv.multilevel.diagnosis.result import Diagnosis
+from gradconv.multilevel.diagnosis.sample_gradients import SampleGradients, collect
+from gradconv.multilevel.diagnosis.subject import Subject, make_subject
+from gradconv.multilevel.diagnosis.term_costs import UNITS, Costs, chosen_costs, measure_costs
+from gradconv.multilevel.diagnosis.term_orders import orders_of
 from gradconv.multilevel.evaluator import Evaluator
-from gradconv.multilevel.level_table import WHOLE, LevelTable, tables
-from gradconv.multilevel.repetition import Measured, repeat
-from gradconv.multilevel.sample_gradients import SampleGradients, collect
-from gradconv.multilevel.term_costs import UNITS, Costs, chosen_costs, measure_costs
-from gradconv.multilevel.term_orders import orders_of
 from gradconv.nn.evaluation import Loss, Output
 from gradconv.nn.random_state import preserved_random_state
 from gradconv.parallel import Progress, check_workers

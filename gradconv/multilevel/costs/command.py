@@ -82,7 +82,7 @@ def cost_command(target_module: str | None, as_json: bool, **options: Any) -> No
     \b
     gradconv cost --counts 256,64,16 --steps 500 --module "gradconv.nn:ResNet(1, 1)" --size 128
     """  # noqa: D301 (click wants the character \b itself)
-    from gradconv.multilevel.cost_document import Choices, document
+    from gradconv.multilevel.costs.document import Choices, document
 
     found = document(Choices.read(options), options, target_module)
     if as_json:
@@ -94,17 +94,17 @@ def cost_command(target_module: str | None, as_json: bool, **options: Any) -> No
 def _show(document: dict[str, Any]) -> None:
     from rich.console import Console
 
-    from gradconv.multilevel import cost_present
+    from gradconv.multilevel.costs import present
 
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 160
     for table in (
-        cost_present.plan_table(document),
-        cost_present.measured_table(document),
-        cost_present.level_table(document),
+        present.plan_table(document),
+        present.measured_table(document),
+        present.level_table(document),
     ):
         if table is not None:
             console.print(table)
-    for line in cost_present.lines(document):
+    for line in present.lines(document):
         console.print(line, style="dim", markup=False)

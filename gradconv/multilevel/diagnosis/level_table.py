@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gradconv.multilevel.diagnosis.sample_gradients import Array, SampleGradients
 from gradconv.multilevel.moments import Moments
-from gradconv.multilevel.sample_gradients import Array, SampleGradients
 
 WHOLE = "whole"
 ROOT = "(module)"  # the layer that the module itself is, if it owns parameters directly

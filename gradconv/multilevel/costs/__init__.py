@@ -1,0 +1,1 @@
+"""What training plans and gradients cost, before anything runs."""
