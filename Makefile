@@ -39,6 +39,7 @@ lint: $(STAMP) ## check style, format, types and the order of the layers
 bench: $(STAMP) ## run the benchmarks
 	$(BIN)/python -m benchmarks.run
 	$(BIN)/python -m benchmarks.layer
+	$(BIN)/python -m benchmarks.multilevel
 	$(BIN)/python -m benchmarks.scaling
 
 clean: ## remove what the other targets made, but for .venv

@@ -104,3 +104,24 @@ def test_study_figure_is_drawn_from_its_data() -> None:
             assert tuple(r["values"]) in drawn
     for name in ("figure.png", "figure.svg"):
         assert (STUDY / name).stat().st_size > 10_000
+
+
+def test_stored_diagnosis_is_that_of_the_readme() -> None:
+    """Its numbers are quoted, its command is shown, and its picture is drawn from its data."""
+    from gradconv.multilevel.diagnosis.figure import diagnosis_figure
+
+    folder = ROOT / "studies" / "multilevel"
+    stored = json.loads((folder / "multilevel.json").read_text())
+    assert stored["provenance"]["dirty"] is False
+    whole = stored["groups"][0]
+    beta = whole["beta"]
+    low, high = beta["order_interval"]
+    text = f"β = {beta['order']:+.2f} [{low:+.2f}, {high:+.2f}]"
+    assert text.replace("-", "−") in README
+    command = "gradconv multilevel --kernel stencil --noise pixel:0.5 --dim 1 --levels 5:10"
+    assert command in README
+    assert command in (folder / "README.md").read_text()
+    figure = diagnosis_figure(stored)
+    drawn = [tuple(line.get_ydata()) for axis in figure.axes for line in axis.get_lines()]
+    differences = tuple(whole["difference_variance"][1:])
+    assert any(differences == values[-len(differences) :] for values in drawn)

@@ -4,8 +4,8 @@
 >>> from gradconv.multilevel import diagnose
 >>> problem = Problem("stencil", noise="pixel:0.5", dim=1)
 >>> found = diagnose(problem, hierarchy=(32, 64, 128, 256, 512), repetitions=0)
->>> found.complexity.cases, [c.kind for c in found.warnings][:2]
-(('<',), ['difference grows', 'beta below gamma'])
+>>> found.complexity.cases, "difference grows" in [c.kind for c in found.warnings]
+(('<',), True)
 """
 
 from __future__ import annotations
