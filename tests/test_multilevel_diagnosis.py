@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import signal
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from diagnosis_toys import FINE, LEVELS, PROBLEM, SIZES, Known, Scalar, known, linear
+from distributed import LocalCluster
 from multilevel_data import LINE, noisy, stencil
 from torch import nn
 
@@ -337,3 +341,22 @@ def test_workers_change_no_bit() -> None:
     two = without_seconds(diagnose(PROBLEM, workers=2, **options))
     assert one == two
     assert one["errors"]["forecasts"][0]["measured"] is not None
+
+
+def test_a_cluster_changes_no_bit_though_a_worker_is_killed() -> None:
+    options = {"hierarchy": (16, 32, 64, 128), "samples": 24, "epsilons": (0.5,), "repetitions": 3}
+    one = without_seconds(diagnose(PROBLEM, **options))
+    killed: list[int] = []
+    quiet = {"dashboard_address": ":0", "silence_logs": logging.CRITICAL}
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, **quiet) as cluster:
+
+        def kill(done: float, total: float) -> None:
+            if not killed and 0 < done < total:
+                killed.append(next(iter(cluster.workers.values())).pid)
+                os.kill(killed[0], signal.SIGKILL)
+
+        address = cluster.scheduler_address
+        two = without_seconds(diagnose(PROBLEM, scheduler=address, progress=kill, **options))
+        assert killed
+        assert killed[0] not in [nanny.pid for nanny in cluster.workers.values()]
+    assert one == two
