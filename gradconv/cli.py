@@ -16,7 +16,7 @@ from gradconv.audit.command import audit_command
 from gradconv.claims.command import claims_command
 from gradconv.multilevel.costs.command import cost_command
 from gradconv.multilevel.diagnosis.command import diagnose_command
-from gradconv.terminal import progress_bar
+from gradconv.terminal import make_console, progress_bar
 
 if TYPE_CHECKING:
     from gradconv.config import SweepConfig
@@ -156,11 +156,7 @@ def derive_command(as_json: bool, as_latex: bool, steps: bool, **flags: str | No
                 click.echo(f"% {r['kernel']}, {r['noise']}, {r['restriction']}, {r['quantity']}")
                 click.echo(r["latex"])
         return
-    from rich.console import Console
-
-    console = Console(soft_wrap=False, highlight=False)
-    if not console.is_terminal:
-        console.width = 160
+    console = make_console()
     console.print(table(found))
     for r in found:
         for step in r["steps"] if steps else ():
@@ -249,11 +245,7 @@ def _run(config: SweepConfig, output: Path | None, as_json: bool, title: str) ->
 
         click.echo(json.dumps(result.document, allow_nan=False))
         return result
-    from rich.console import Console
-
-    console = Console(soft_wrap=False, highlight=False)
-    if not console.is_terminal:
-        console.width = 160
+    console = make_console()
     console.print(report.constant(result.records), style="dim")
     console.print(report.table(result.records))
     for line in report.footnotes(result.records):

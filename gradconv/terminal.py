@@ -1,4 +1,4 @@
-"""What the commands share at the terminal: folders that are named, and a bar of progress."""
+"""What the commands share at the terminal: options, a console, and a bar of progress."""
 
 from __future__ import annotations
 
@@ -8,10 +8,34 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from gradconv.errors import InputError
 
 if TYPE_CHECKING:
-    import click
+    from rich.console import Console
+
+# Choices of the data that a module is given, as `gradconv sweep` names them.
+DATA_CHOICES = ("signal", "target", "noise", "setting", "restriction", "route")
+WIDTH = 160  # columns where output goes to no terminal
+
+
+def data_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add an option for each choice of the built-in data."""
+    for name in reversed(DATA_CHOICES):
+        text = f"{name.capitalize()} of the built-in data, as in `gradconv sweep`."
+        command = click.option(f"--{name}", metavar="TEXT", help=text)(command)
+    return command
+
+
+def make_console() -> Console:
+    """Console of standard output, wide enough for the tables where that is no terminal."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDTH
+    return console
 
 
 def folder(context: click.Context, option: click.Parameter, text: str | None) -> Path | None:

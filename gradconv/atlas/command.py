@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from gradconv.terminal import folder
+from gradconv.terminal import folder, make_console, progress_bar
 
 FIGURES = ("png", "pdf", "svg")
 CHOICES = ("kernel", "noise", "setting", "restriction", "target", "dim")
@@ -71,7 +70,7 @@ def atlas_command(
         workers = 1 if scheduler is not None else os.cpu_count() or 1
     cells = enumerate_cells(chosen)
     count = REPLICATES if replicates is None else replicates
-    with _progress() as progress:
+    with progress_bar("atlas") as progress:
         document = atlas(
             cells,
             cache=None if no_cache else default_folder(),
@@ -96,13 +95,9 @@ def atlas_command(
 
 
 def _show(document: dict[str, Any], output: Path | None) -> None:
-    from rich.console import Console
-
     from gradconv.atlas import present
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 160
+    console = make_console()
     console.print(present.table(document))
     for word, agree, no, leading, wrong in present.compared(document):
         console.print(
@@ -150,25 +145,3 @@ def write(folder: Path, document: dict[str, Any]) -> None:
     ):
         for kind in FIGURES:
             write_atomically(folder / f"{name}.{kind}", figure_bytes(figure, kind))
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None] | None]:
-    """A bar with the remaining time on standard error, if that is a terminal."""
-    import sys
-
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("atlas"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total} problems"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +11,12 @@ import click
 
 from gradconv.audit.estimator.command import OWN, check_options, estimator_options
 from gradconv.audit.estimator.command import run as run_estimator
-from gradconv.terminal import folder, progress_bar
-
-CHOICES = ("signal", "target", "noise", "setting", "restriction", "route")
-
-
-def _choices(command: Callable[..., None]) -> Callable[..., None]:
-    for name in reversed(CHOICES):
-        text = f"{name.capitalize()} of the built-in data, as in `gradconv sweep`."
-        command = click.option(f"--{name}", metavar="TEXT", help=text)(command)
-    return command
+from gradconv.terminal import data_options, folder, make_console, progress_bar
 
 
 @click.command("audit")
 @click.argument("target_module", metavar="MODULE:NAME")
-@_choices
+@data_options
 @click.option("--dim", type=click.IntRange(1, 3), help="Dimension. Default: the module's, else 2.")
 @click.option("--levels", metavar="A:B", help="Meshes of 2^A to 2^B cells an axis.")
 @click.option("--channels", type=click.IntRange(min=1), help="Channels. Default: the module's.")
@@ -88,11 +78,10 @@ def audit_command(
         return
     from gradconv.audit import audit
     from gradconv.loading import load
+    from gradconv.samplers.choices import SIZES, level_sizes
 
-    hierarchy = None if levels is None else _levels(levels)
+    hierarchy = None if levels is None else level_sizes(levels)
     if hierarchy is None and dim is not None:
-        from gradconv.samplers.choices import SIZES
-
         hierarchy = SIZES[dim]
     given = load("module", target_module)
     criterion = loss if loss == "mse" else load("loss", loss)
@@ -111,21 +100,10 @@ def audit_command(
         sys.exit(1)
 
 
-def _levels(text: str) -> tuple[int, ...]:
-    from gradconv.config import SweepConfig
-
-    first, last = SweepConfig(levels=text).level_range
-    return tuple(2**e for e in range(first, last + 1))
-
-
 def _show(document: dict[str, Any], parameters: bool, output: Path | None) -> None:
-    from rich.console import Console
-
     from gradconv.audit import present
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 160
+    console = make_console()
     setup = document["provenance"]["configuration"]
     shown = [f"{k} {v}" for k, v in setup.items() if not isinstance(v, (list, dict))]
     console.print(", ".join(shown), style="dim", markup=False)

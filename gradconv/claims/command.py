@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from gradconv.terminal import folder
+from gradconv.terminal import folder, make_console
 
 FIGURES = ("png", "svg", "pdf")
 
@@ -55,13 +55,9 @@ def claims_command(
 
         click.echo(json.dumps(document, allow_nan=False))
         return
-    from rich.console import Console
-
     from gradconv.claims import present
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 160
+    console = make_console()
     console.print(present.table(document))
     for line in present.footnotes(document):
         console.print(line, style="dim", markup=False)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from gradconv.config import SweepConfig
 from gradconv.errors import InputError, shortened
 from gradconv.mesh import MeshHierarchy
 from gradconv.problem import Problem
@@ -51,6 +52,18 @@ def dimension(module: Any, data: Any, hierarchy: Any, dim: int | None) -> int:
     if given:
         return int(next(iter(given.values())))
     return _first(module, "dim") or 2
+
+
+def level_sizes(text: str) -> tuple[int, ...]:
+    """Cells an axis of each level of ``A:B``, from 2^A to 2^B.
+
+    Raises
+    ------
+    InputError
+        If the text has another form, or fewer than four levels.
+    """
+    first, last = SweepConfig(levels=text).level_range
+    return tuple(2**e for e in range(first, last + 1))
 
 
 def _first(module: Any, what: str) -> int | None:

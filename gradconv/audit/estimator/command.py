@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gradconv.errors import InputError, shortened
-from gradconv.terminal import progress_bar
+from gradconv.terminal import make_console, progress_bar
 
 if TYPE_CHECKING:
     from gradconv.audit.estimator.loop import EstimatorLoop
@@ -169,13 +169,9 @@ def whole_numbers(name: str, text: str) -> tuple[int, ...]:
 
 
 def _show(document: dict[str, Any]) -> None:
-    from rich.console import Console
-
     from gradconv.audit.estimator import present
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 160
+    console = make_console()
     console.print(present.table(document))
     sound = "green" if document["sound"] else "bold"
     console.print(present.verdict_line(document), style=sound, markup=False)

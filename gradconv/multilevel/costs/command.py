@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from gradconv.terminal import make_console
+
 
 @click.command("cost")
 @click.option("--dim", type=int, default=2, help="Dimension, 1 to 3. Default: 2.")
@@ -92,13 +94,9 @@ def cost_command(target_module: str | None, as_json: bool, **options: Any) -> No
 
 
 def _show(document: dict[str, Any]) -> None:
-    from rich.console import Console
-
     from gradconv.multilevel.costs import present
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 160
+    console = make_console()
     for table in (
         present.plan_table(document),
         present.measured_table(document),

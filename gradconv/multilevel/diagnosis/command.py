@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from gradconv.terminal import folder, progress_bar
-
-CHOICES = ("signal", "target", "noise", "setting", "restriction", "route")
-
-
-def _choices(command: Callable[..., None]) -> Callable[..., None]:
-    for name in reversed(CHOICES):
-        text = f"{name.capitalize()} of the built-in data, as in `gradconv sweep`."
-        command = click.option(f"--{name}", metavar="TEXT", help=text)(command)
-    return command
+from gradconv.terminal import DATA_CHOICES, data_options, folder, make_console, progress_bar
 
 
 @click.command("multilevel")
 @click.argument("target_model", metavar="[MODULE:NAME]", required=False)
 @click.option("--kernel", metavar="TEXT", help="Instead of a module: a single layer, as in sweep.")
-@_choices
+@data_options
 @click.option("--dim", type=click.IntRange(1, 3), help="Dimension. Default: the module's, else 2.")
 @click.option("--levels", metavar="A:B", help="Meshes of 2^A to 2^B cells an axis.")
 @click.option("--channels", type=click.IntRange(min=1), help="Channels. Default: the module's.")
@@ -87,13 +77,13 @@ def diagnose_command(
     from gradconv.errors import InputError
     from gradconv.loading import load
     from gradconv.multilevel.diagnosis.diagnosing import diagnose
-    from gradconv.samplers.choices import SIZES
+    from gradconv.samplers.choices import SIZES, level_sizes
 
     if (target_model is None) == (kernel is None):
         got = "neither" if kernel is None else "both"
         raise InputError(f"`MODULE:NAME` or `kernel`: exactly one must be given; got {got}")
     epsilons = None if epsilon is None else _epsilons(epsilon)
-    hierarchy = None if levels is None else _levels(levels)
+    hierarchy = None if levels is None else level_sizes(levels)
     if hierarchy is None and dim is not None:
         hierarchy = SIZES[dim]
     given: Any
@@ -129,7 +119,7 @@ def _problem(
     from gradconv.problem import Problem
     from gradconv.samplers.choices import CHOICES as DEFAULTS
 
-    given = {name: options.pop(name) for name in CHOICES}
+    given = {name: options.pop(name) for name in DATA_CHOICES}
     chosen: dict[str, Any] = {
         name: DEFAULTS[name] if value is None else value for name, value in given.items()
     }
@@ -147,21 +137,10 @@ def _epsilons(text: str) -> list[float]:
         ) from None
 
 
-def _levels(text: str) -> tuple[int, ...]:
-    from gradconv.config import SweepConfig
-
-    first, last = SweepConfig(levels=text).level_range
-    return tuple(2**e for e in range(first, last + 1))
-
-
 def _show(document: dict[str, Any], output: Path | None) -> None:
-    from rich.console import Console
-
     from gradconv.multilevel.diagnosis import present
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 160
+    console = make_console()
     setup = document["provenance"]["configuration"]
     shown = [f"{k} {v}" for k, v in setup.items() if not isinstance(v, (list, dict))]
     console.print(", ".join(shown), style="dim", markup=False)
