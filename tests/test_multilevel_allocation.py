@@ -106,7 +106,7 @@ def test_predictions_against_simulated_sums(allocation: Any, theta: Any) -> None
                 mean = n * (mean_fine[level] - weights[level] * coarse)
                 total += above[level] * factor * (mean + spread * rng.standard_normal())
         sums.append(total)
-        work.append(np.sum(np.asarray(allotment.counts) * COSTS))
+        work.append(np.sum(np.asarray(allotment.counts) * COSTS * seen.active))
     # the moments' mean gap is not that of the means above: the terms' own enter the prediction
     squares = (above * (mean_fine - weights * np.append(0.0, mean_fine[:-1]))) ** 2
     exact = TermMoments(seen.variances, squares, float(mean_fine[-1] ** 2), seen.active)

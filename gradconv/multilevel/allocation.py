@@ -170,8 +170,8 @@ class Fixed(Allocation):
         return float(np.sum(terms.variances / np.asarray(self.counts)))
 
     def expected_cost(self, terms: TermMoments | None, costs: Array) -> float:
-        """Σ N_l C_l."""
-        return float(np.sum(np.asarray(self.counts) * costs))
+        """Σ N_l C_l over the terms that have any weight."""
+        return float(np.sum(np.asarray(self.counts) * costs * _active(terms)))
 
 
 @dataclass(frozen=True)
@@ -268,6 +268,11 @@ class Optimal(Allocation):
         return float(np.sum((np.ceil(wanted) if self.rounding == "up" else wanted) * costs))
 
 
+def _active(terms: TermMoments | None) -> Array | float:
+    """1 where a term has any weight, 0 where none; 1 for all if nothing is known."""
+    return 1.0 if terms is None else np.asarray(terms.active, dtype=float)
+
+
 def _inverse(numbers: Array) -> Array:
     """1/N, and 0 where there are no samples."""
     return np.asarray(np.divide(1.0, numbers, out=np.zeros(len(numbers)), where=numbers > 0))
@@ -355,4 +360,4 @@ class Randomised(Allocation):
 
     def expected_cost(self, terms: TermMoments | None, costs: Array) -> float:
         """Expected cost of the draws."""
-        return float(self.draws * np.sum(self.chances(terms, costs) * costs))
+        return float(self.draws * np.sum(self.chances(terms, costs) * costs * _active(terms)))
