@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from numbers import Integral
 
 
 class InputError(ValueError):
@@ -44,6 +45,34 @@ def unknown_name(argument: str, got: object, known: Iterable[str]) -> InputError
     near = get_close_matches(shortened(got).strip("'"), names, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return InputError(f"`{argument}` must be one of {', '.join(names)}; got {shortened(got)}{hint}")
+
+
+def check_number(name: str, value: object, least: int, largest: int) -> None:
+    """Refuse what is no whole number of a range.
+
+    Raises
+    ------
+    InputError
+        That names the argument, the range and the value.
+    """
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or not least <= int(value) <= largest:  # type: ignore[call-overload]
+        raise InputError(
+            f"`{name}` must be a whole number from {least} to {largest:.3g}; got {shortened(value)}"
+        )
+
+
+def check_gib(memory: object) -> None:
+    """Refuse a bound on memory, in GiB, that is not positive and finite.
+
+    Raises
+    ------
+    InputError
+        That names the rule and the value.
+    """
+    real = isinstance(memory, (int, float)) and not isinstance(memory, bool)
+    if not real or not 0 < memory < 2**30:  # type: ignore[operator]
+        raise InputError(f"`memory` must be positive and finite, in GiB; got {shortened(memory)}")
 
 
 class LawError(InputError):

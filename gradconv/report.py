@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from gradconv.agreement import Agreement
+    from gradconv.rates import Rate
     from gradconv.sweeps import Sweep
 
 SCHEMA = "gradconv.sweep/1"
@@ -42,14 +43,7 @@ def records(sweep: Sweep, laws: Mapping[str, Agreement]) -> list[Record]:
                 "h": [float(h) for h in sweep.mesh_sizes(quantity)],
                 "values": [number(v) for v in values],
                 "stderr": [number(e) for e in errors],
-                "order": number(rate.order),
-                "decay": decay(rate.order),
-                "order_interval": [number(end) for end in rate.interval],
-                "coefficient": number(rate.coefficient),
-                "pairwise_orders": [number(q) for q in rate.pairwise],
-                "window": [int(i) for i in rate.window],
-                "verdict": rate.verdict,
-                "reason": rate.reason,
+                **rate_record(rate),
                 "replicates": sweep.sample.replicates,
                 "exact": sweep.sample.exact and quantity in ("level_norm", "mean_gap"),
                 "law": law_record(laws[quantity]),
@@ -57,6 +51,20 @@ def records(sweep: Sweep, laws: Mapping[str, Agreement]) -> list[Record]:
             }
         )
     return found
+
+
+def rate_record(rate: Rate) -> Record:
+    """Rate under the keys of ``gradconv sweep --json``."""
+    return {
+        "order": number(rate.order),
+        "decay": decay(rate.order),
+        "order_interval": [number(end) for end in rate.interval],
+        "coefficient": number(rate.coefficient),
+        "pairwise_orders": [number(q) for q in rate.pairwise],
+        "window": [int(i) for i in rate.window],
+        "verdict": rate.verdict,
+        "reason": rate.reason,
+    }
 
 
 def law_record(law: Agreement) -> Record:

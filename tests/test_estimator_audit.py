@@ -44,46 +44,56 @@ def named(found: EstimatorAudit) -> set[str]:
     return {f.cause for f in found.findings if f.severity != "note"}
 
 
-def sound(name: str, seed: int) -> None:
+def sound(name: str, seed: int) -> EstimatorAudit:
+    """Audit of a sound variant; a random level costs what is claimed on average only."""
     loop = SOUND[name](seed=seed)
-    # a random level costs what is claimed on average only
-    found = run(loop, seed, **({"work": None} if isinstance(loop, Randomised) else {}))
-    assert not named(found), [f.sentence for f in found.findings]
-    assert found.sound
+    return run(loop, seed, **({"work": None} if isinstance(loop, Randomised) else {}))
 
 
-def planted(name: str, seed: int) -> None:
+def planted(name: str, seed: int) -> tuple[EstimatorAudit, str]:
+    """Audit of a planted defect, and the cause that must be named."""
     make, cause, options = PLANTED[name]
-    found = run(make(seed=seed), seed, **options)
-    assert named(found) == {cause}, [(f.cause, f.sentence) for f in found.findings]
-    assert not found.sound
-    for finding in found.findings:
-        assert any(c.isdigit() for c in finding.sentence)
-        assert "\n" not in finding.sentence
+    return run(make(seed=seed), seed, **options), cause
+
+
+def in_words(found: EstimatorAudit) -> bool:
+    """Whether every finding is one line with a number in it."""
+    sentences = [f.sentence for f in found.findings]
+    return all("\n" not in s and any(c.isdigit() for c in s) for s in sentences)
 
 
 @pytest.mark.parametrize("name", FIRST)
 def test_a_planted_defect_is_named(name: str) -> None:
-    planted(name, 0)
+    found, cause = planted(name, 0)
+    assert named(found) == {cause}, found.findings
+    assert not found.sound
+    assert in_words(found)
 
 
 @pytest.mark.parametrize("name", QUICK)
 def test_a_sound_loop_raises_no_alarm(name: str) -> None:
-    sound(name, 0)
+    found = sound(name, 0)
+    assert named(found) == set(), found.findings
+    assert found.sound
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("name", SOUND)
 def test_no_sound_loop_raises_an_alarm_at_any_seed(name: str, seed: int) -> None:
-    sound(name, seed)
+    found = sound(name, seed)
+    assert named(found) == set(), found.findings
+    assert found.sound
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("name", PLANTED)
 def test_every_planted_defect_is_named_at_any_seed(name: str, seed: int) -> None:
-    planted(name, seed)
+    found, cause = planted(name, seed)
+    assert named(found) == {cause}, found.findings
+    assert not found.sound
+    assert in_words(found)
 
 
 def test_enough_of_both() -> None:

@@ -21,7 +21,7 @@ from gradconv.audit.measure import GIB, Gradients, joined, measure, plan
 from gradconv.audit.result import WHOLE, Audit, Group
 from gradconv.audit.subject import ROOT, Subject
 from gradconv.backend import Backend
-from gradconv.errors import InputError, shortened
+from gradconv.errors import InputError, check_gib, check_number
 from gradconv.mesh import MeshHierarchy
 from gradconv.nn.evaluation import Loss, Output
 from gradconv.nn.random_state import preserved_random_state
@@ -139,12 +139,10 @@ def audit(
     """
     Backend(device, dtype)
     check_confidence(confidence)
-    _check_number("seed", seed, 0, 2**62)
+    check_number("seed", seed, 0, 2**62)
     if replicates is not None:
-        _check_number("replicates", replicates, 2, 10**6)
-    real = isinstance(memory, (int, float)) and not isinstance(memory, bool)
-    if not real or not 0 < memory < 2**30:
-        raise InputError(f"`memory` must be positive and finite, in GiB; got {shortened(memory)}")
+        check_number("replicates", replicates, 2, 10**6)
+    check_gib(memory)
     with preserved_random_state(device), warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
         levels = make_hierarchy(hierarchy, dimension(module, data, hierarchy, dim), data)
@@ -261,14 +259,6 @@ def _audit(
     if step.progress is not None:
         step.progress(step.done, step.done)
     return replace(result, findings=findings, notes=tuple(subject.notes))
-
-
-def _check_number(name: str, value: object, least: int, largest: int) -> None:
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not whole or not least <= int(value) <= largest:  # type: ignore[call-overload]
-        raise InputError(
-            f"`{name}` must be a whole number from {least} to {largest:.3g}; got {shortened(value)}"
-        )
 
 
 def _stochastic(subject: Subject, source: Sampler) -> bool:

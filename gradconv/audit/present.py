@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradconv.audit.figure import said
 from gradconv.provenance import provenance
-from gradconv.rates import Rate
-from gradconv.report import STYLES, decay, number
+from gradconv.report import STYLES, number, rate_record
 from gradconv.statistics import QUANTITIES
 from gradconv.store import write_atomically
 
@@ -37,20 +36,6 @@ def document(audit: Audit) -> Record:
         "aliasing": _aliasing(audit),
         "findings": [f.to_dict() for f in audit.findings],
         "notes": list(audit.notes),
-    }
-
-
-def rate_record(rate: Rate) -> Record:
-    """Rate under the keys of ``gradconv sweep --json``."""
-    return {
-        "order": number(rate.order),
-        "decay": decay(rate.order),
-        "order_interval": [number(end) for end in rate.interval],
-        "coefficient": number(rate.coefficient),
-        "pairwise_orders": [number(q) for q in rate.pairwise],
-        "window": [int(i) for i in rate.window],
-        "verdict": rate.verdict,
-        "reason": rate.reason,
     }
 
 

@@ -29,7 +29,7 @@ from gradconv.audit.estimator.recording import OUTWEIGH, Recorder
 from gradconv.audit.estimator.result import EstimatorAudit, Side
 from gradconv.audit.estimator.terms import Structure, structure
 from gradconv.audit.estimator.weights import Weights, weigh
-from gradconv.errors import InputError, shortened
+from gradconv.errors import InputError, check_number, shortened
 from gradconv.mesh import MeshHierarchy
 from gradconv.nn.random_state import preserved_random_state
 
@@ -116,8 +116,8 @@ def audit_estimator(
     ...     print(f"{finding.term}: {finding.cause} ({finding.number:+.2f})")
     term 1 (n=16, 8): wrong sign (+1.00)
     """
-    _check_number("steps", steps, LEAST_STEPS, 10**5)
-    _check_number("seed", seed, 0, 2**62)
+    check_number("steps", steps, LEAST_STEPS, 10**5)
+    check_number("seed", seed, 0, 2**62)
     sizes = _sizes(levels)
     declared = _declared(batch_sizes, len(sizes))
     claimed = _claimed(work)
@@ -309,7 +309,7 @@ def _declared(batch_sizes: Sequence[int] | None, levels: int) -> tuple[int, ...]
             f"got {shortened(batch_sizes)}"
         )
     for size in batch_sizes:
-        _check_number("batch_sizes", size, 1, 10**9)
+        check_number("batch_sizes", size, 1, 10**9)
     return tuple(int(b) for b in batch_sizes)
 
 
@@ -324,14 +324,6 @@ def _claimed(work: float | None) -> float | None:
 
 def _word(function: Any) -> str:
     return str(getattr(function, "__qualname__", type(function).__qualname__))
-
-
-def _check_number(name: str, value: object, least: int, largest: int) -> None:
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not whole or not least <= int(value) <= largest:  # type: ignore[call-overload]
-        raise InputError(
-            f"`{name}` must be a whole number from {least} to {largest:.3g}; got {shortened(value)}"
-        )
 
 
 def _callable(step: Callable[..., Any], model: nn.Module) -> Callable[[], Any]:

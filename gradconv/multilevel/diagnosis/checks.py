@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradconv.errors import InputError, shortened
+from gradconv.errors import InputError
 from gradconv.multilevel.diagnosis.level_table import LevelTable
 from gradconv.multilevel.evaluator import Evaluator
 from gradconv.samplers import Sampler
 
 SAMPLES = 64
 LEAST = 4  # samples: two in each half
-
-
-def check_number(name: str, value: object, least: int, largest: int) -> None:
-    """Refuse what is no whole number of a range."""
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not whole or not least <= int(value) <= largest:  # type: ignore[call-overload]
-        raise InputError(
-            f"`{name}` must be a whole number from {least} to {largest:.3g}; got {shortened(value)}"
-        )
 
 
 def shared_samples(given: int | None, sampler: Sampler) -> int:

@@ -17,12 +17,11 @@ import numpy as np
 from torch import nn
 
 from gradconv.backend import Backend
-from gradconv.errors import InputError, shortened, unknown_name
+from gradconv.errors import InputError, check_gib, check_number, unknown_name
 from gradconv.mesh import MeshHierarchy
 from gradconv.multilevel.diagnosis.cautions import cautions
 from gradconv.multilevel.diagnosis.checks import (
     LEAST,
-    check_number,
     check_varies,
     shared_samples,
 )
@@ -158,9 +157,7 @@ def diagnose(
         check_number("repetitions", repetitions, 2, 10**5)
     if cost not in UNITS:
         raise unknown_name("cost", cost, UNITS)
-    real = isinstance(memory, (int, float)) and not isinstance(memory, bool)
-    if not real or not 0 < memory < 2**30:
-        raise InputError(f"`memory` must be positive and finite, in GiB; got {shortened(memory)}")
+    check_gib(memory)
     choices = {
         "signal": signal,
         "target": target,

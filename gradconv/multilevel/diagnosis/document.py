@@ -14,8 +14,7 @@ from gradconv.multilevel.diagnosis.level_table import LevelTable
 from gradconv.multilevel.diagnosis.term_costs import UNITS, Costs
 from gradconv.multilevel.optimum import optimal_counts
 from gradconv.provenance import provenance
-from gradconv.rates import Rate
-from gradconv.report import decay, number
+from gradconv.report import decay, number, rate_record
 from gradconv.store import write_atomically
 
 if TYPE_CHECKING:
@@ -52,20 +51,6 @@ def document(found: Diagnosis) -> Record:
 
 def _numbers(values: Iterable[float]) -> list[float | None]:
     return [number(float(v)) for v in values]
-
-
-def rate_record(rate: Rate) -> Record:
-    """Rate under the keys of ``gradconv sweep --json``."""
-    return {
-        "order": number(rate.order),
-        "decay": decay(rate.order),
-        "order_interval": [number(end) for end in rate.interval],
-        "coefficient": number(rate.coefficient),
-        "pairwise_orders": [number(q) for q in rate.pairwise],
-        "window": [int(i) for i in rate.window],
-        "verdict": rate.verdict,
-        "reason": rate.reason,
-    }
 
 
 def _group(found: Diagnosis, table: LevelTable) -> Record:
