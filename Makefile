@@ -15,7 +15,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:benchmark \
 	-n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint bench clean
+.PHONY: help demo test test-all lint corpus bench clean
 
 help: ## say what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | \
@@ -35,6 +35,9 @@ lint: $(STAMP) ## check style, format, types and the order of the layers
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+corpus: $(STAMP) ## make a corpus of 144 photographs from Debian packages, in corpus/
+	$(BIN)/python studies/corpus/prepare.py corpus
 
 bench: $(STAMP) ## run the benchmarks
 	$(BIN)/python -m benchmarks.run

@@ -17,6 +17,7 @@ from gradconv.claims.command import claims_command
 from gradconv.multilevel.costs.command import cost_command
 from gradconv.multilevel.diagnosis.command import diagnose_command
 from gradconv.terminal import make_console, progress_bar
+from gradconv.train.command import train_command
 
 if TYPE_CHECKING:
     from gradconv.config import SweepConfig
@@ -188,6 +189,7 @@ app.add_command(atlas_command)
 app.add_command(audit_command)
 app.add_command(cost_command)
 app.add_command(diagnose_command)
+app.add_command(train_command)
 
 
 def _settings(path: Path | None, flags: dict[str, str]) -> SweepConfig:
@@ -257,12 +259,12 @@ def _run(config: SweepConfig, output: Path | None, as_json: bool, title: str) ->
 
 def main() -> None:
     """Entry point: errors that users can mend are one line and exit code 2."""
-    from gradconv.errors import InputError, StorageError
+    from gradconv.errors import InputError, RunError, StorageError
 
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
-    except (InputError, StorageError) as error:
+    except (InputError, RunError, StorageError) as error:
         _fail(str(error))
     except click.NoSuchOption as error:
         near = f"; did you mean {error.possibilities[0]!r}?" if error.possibilities else ""

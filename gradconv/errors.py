@@ -15,6 +15,10 @@ class StorageError(OSError):
     """A result could not be read or written; the message names the path and what to do."""
 
 
+class RunError(RuntimeError):
+    """A run had to stop; the message names why, and what is kept."""
+
+
 def shortened(value: object, limit: int = 80) -> str:
     """Return the text of a value as an error shows it: one line, cut to `limit` characters."""
     try:

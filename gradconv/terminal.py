@@ -57,13 +57,13 @@ def folder(context: click.Context, option: click.Parameter, text: str | None) ->
 
 
 @contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[float, float], None] | None]:
+def progress_bar(title: str) -> Iterator[Callable[..., None] | None]:
     """Show a bar with the remaining time on standard error, if that is a terminal.
 
     Yields
     ------
     callable or None
-        Takes what is done and the total.
+        Takes what is done, the total and, if there is more to say, a few words.
     """
     if not sys.stderr.isatty():
         yield None
@@ -76,7 +76,12 @@ def progress_bar(title: str) -> Iterator[Callable[[float, float], None] | None]:
         BarColumn(),
         TextColumn("{task.percentage:3.0f}%"),
         TimeRemainingColumn(),
+        TextColumn("{task.description}"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+        def update(done: float, total: float, words: str = "") -> None:
+            bar.update(task, completed=done, total=total, description=words)
+
+        yield update

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from multilevel_data import LINE, SQUARE, Noise, noisy, waves
 from torch.utils.data import DataLoader, TensorDataset
 
-from gradconv import InputError, Problem
+from gradconv import InputError, MeshHierarchy, Problem
 from gradconv.samplers import (
     CallableSampler,
     LoaderSampler,
@@ -21,6 +22,9 @@ from gradconv.samplers import (
     TensorSampler,
     as_sampler,
 )
+from gradconv.samplers.noisy import _permuted, stream_seed
+
+_LONG = MeshHierarchy.powers_of_two(1, 11, 12)
 
 
 def _problem(**choices: Any) -> Problem:
@@ -142,3 +146,109 @@ def test_descent_is_the_restriction_of_numpy(restriction: str, route: str) -> No
         expected = mapping.restrict(source, 2, 4)
     np.testing.assert_allclose(x.numpy(), expected, rtol=1e-12, atol=1e-13)
     np.testing.assert_allclose(y.numpy(), expected, rtol=1e-12, atol=1e-13)
+
+
+# Noise of numbered samples
+
+
+def _halved(clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Means of children and noise: super-resolution."""
+    means = clean.unflatten(-1, (-1, 2)).mean(-1)
+    return means + 0.1 * torch.randn(means.shape, generator=generator, dtype=clean.dtype)
+
+
+@pytest.mark.parametrize("drawn", ["finest", "level"])
+@pytest.mark.parametrize("corrupt", [Noise(0.3), _halved])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_bits_alone_are_bits_in_a_batch(
+    drawn: str, corrupt: Any, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean = waves(LINE).to(dtype)
+    made = NoisySampler(lambda m: clean[m % 6], corrupt, LINE, drawn=drawn, seed=9)
+    numbers, levels = [4, 2**33 + 5, 2, 4, 11], (2, 0)
+    whole = made.draw(numbers, levels)
+    monkeypatch.setattr("gradconv.samplers.noisy.BLOCK", 64)  # two samples at a time
+    parts = made.draw(np.array(numbers), levels)
+    for place, number in enumerate(numbers):
+        for (x, y), (u, v), (one, target) in zip(
+            whole, parts, made.draw([number], levels), strict=True
+        ):
+            assert x.dtype == y.dtype == dtype
+            for batch in (x, u):
+                assert torch.equal(batch[place : place + 1], one)
+            for batch in (y, v):
+                assert torch.equal(batch[place : place + 1], target)
+    assert not torch.equal(whole[0][0][0], whole[0][0][2])
+
+
+def test_samples_have_streams_of_their_own() -> None:
+    count = 2**18
+    low = np.array([stream_seed(3, m, 2) for m in range(count)]) & (2**32 - 1)
+    assert len(np.unique(low)) == count
+    for x in (0, 77, 2**31 - 1, 2**32 - 1):  # no bit is lost: up to two that are flipped show
+        flips = {x ^ (1 << a) ^ (1 << b) for a in range(32) for b in range(32)}
+        assert len({_permuted(y) for y in flips}) == len(flips)
+    # as many hashes would share some, with probability 1 − e⁻⁸
+    drawn = np.random.default_rng(0).integers(2**32, size=count)
+    assert len(np.unique(drawn)) < count
+    seeds = {stream_seed(s, m, i) for s in range(4) for m in (0, 1, 2**32, 2**40) for i in range(4)}
+    assert len(seeds) == 64
+    assert max(seeds) < 2**64
+    noise = NoisySampler(lambda m: torch.zeros(1, 4096), Noise(1.0), _LONG)
+    ((x, _),) = noise.draw(range(50), [len(_LONG) - 1])
+    overlap = (x[:, 0] @ x[:, 0].T / 4096).fill_diagonal_(0.0)
+    # the largest of 1225 correlations: a false alarm of 1e-6
+    assert float(overlap.abs().max()) < 6.1 / 64
+
+
+def test_inputs_on_a_coarser_mesh() -> None:
+    made = NoisySampler(waves(LINE), _halved, LINE, seed=1)
+    path = made.path(3)
+    assert [(x.shape[-1], y.shape[-1]) for x, y in path] == [(2, 4), (4, 8), (8, 16), (16, 32)]
+    for (coarse, _), (fine, _) in pairwise(path):
+        torch.testing.assert_close(fine.unflatten(-1, (-1, 2)).mean(-1), coarse)
+
+
+@pytest.mark.parametrize(
+    ("corrupt", "got"),
+    [
+        (lambda u, g: u[..., ::3], r"\(1, 1, 11\)"),
+        (lambda u, g: u[..., ::8], r"\(1, 1, 4\)"),  # level 0 has 4 cells
+        (lambda u, g: torch.cat([u, u], dim=-1), r"\(1, 1, 64\)"),
+        (lambda u, g: torch.cat([u, u]), r"\(2, 1, 32\)"),
+        (lambda u, g: u[None], r"\(1, 1, 1, 32\)"),
+        (lambda u, g: u[0, 0], r"\(32,\)"),
+        (lambda u, g: u[..., :0], r"\(1, 1, 0\)"),
+        (lambda u, g: u.numpy(), r"array\("),
+    ],
+)
+def test_inputs_on_no_mesh_of_the_hierarchy(corrupt: Any, got: str) -> None:
+    made = NoisySampler(waves(LINE), corrupt, LINE)
+    rule = "or of one coarser by a whole factor that divides the 4 cells of level 0"
+    with pytest.raises(InputError, match=rf"{rule}.* on level 3 \(n=32\).* it returned {got}"):
+        made.draw([0, 1], [0])
+
+
+def test_inputs_keep_one_factor() -> None:
+    uneven = NoisySampler(
+        waves(LINE), lambda u, g: u if u.shape[-1] < 32 else u[..., ::2], LINE, drawn="level"
+    )
+    assert uneven.draw([0], [3])[0][0].shape[-1] == 16
+    with pytest.raises(InputError, match=r"2 as before.*level 2 .* it returned \(1, 1, 16\)"):
+        uneven.draw([0], [2])
+    calls = iter([2, 1])
+    mixed = NoisySampler(waves(LINE), lambda u, g: u[..., :: next(calls)], LINE)
+    with pytest.raises(InputError, match=r"on level 3 .* it returned \(1, 1, 32\)"):
+        mixed.draw([0, 1], [1])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite(bad: float) -> None:
+    clean = waves(LINE)
+    clean[4, 0, 3] = bad
+    with pytest.raises(InputError, match="`clean` inputs must be finite"):
+        NoisySampler(lambda m: clean[m], Noise(0.1), LINE).draw(range(6), [0])
+    with pytest.raises(InputError, match=r"`corrupt` inputs must be finite.* level 3 \(n=32\)"):
+        NoisySampler(waves(LINE), lambda u, g: u + clean[4], LINE).draw(range(3), [0])
+    huge = torch.full((2, 1, 32), 3e38)  # finite, while the sum is not
+    assert NoisySampler(huge, lambda u, g: u, LINE).draw([0], [3])[0][0].max() > 1e38

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,10 @@ from gradconv.samplers.epochs import shuffled
 DRAWN = ("finest", "level")
 Corrupt = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
+# Cells that are corrupted and restricted at a time: their fields stay in the cache.
+BLOCK = 2**18
+_WORD = 2**32 - 1
+
 
 @dataclass(frozen=True)
 class NoisySampler(Sampler):
@@ -34,7 +38,9 @@ class NoisySampler(Sampler):
     corrupt : callable
         ``corrupt(clean, generator) -> input``: the task operator and the noise on whichever mesh
         it is given, one sample of shape ``(1, C, *n)``; all random numbers must come from the
-        generator, and operators must be in physical units (the box has side 1).
+        generator, and operators must be in physical units (the box has side 1). The input's mesh
+        is the sample's, or coarser by one whole factor, the same on every mesh
+        (super-resolution); it must divide the cells of the coarsest level.
     hierarchy : MeshHierarchy
         The levels.
     drawn : {"finest", "level"}
@@ -92,21 +98,30 @@ class NoisySampler(Sampler):
 
     def draw(self, numbers: Sequence[int], levels: Sequence[int]) -> list[Batch]:
         """Corrupt on the finest mesh or on the finest of `levels`, and restrict."""
+        size = max(1, BLOCK // self.hierarchy.finest.size)
+        starts = range(0, max(len(numbers), 1), size)
+        blocks = [self._block(numbers[start : start + size], levels) for start in starts]
+        if len(blocks) == 1:
+            return blocks[0]
+        return [
+            (torch.cat([x for x, _ in pairs]), torch.cat([y for _, y in pairs]))
+            for pairs in zip(*blocks, strict=True)
+        ]
+
+    def _block(self, numbers: Sequence[int], levels: Sequence[int]) -> list[Batch]:
         top, finest = max(levels), len(self.hierarchy) - 1
-        clean = torch.stack(self._clean(numbers))
+        clean = self._clean(numbers)
         targets = self.descent.to_levels(clean, self.hierarchy, finest, sorted({*levels, top}))
         by_level = dict(zip(sorted({*levels, top}), targets, strict=True))
         start = finest if self.drawn == "finest" else top
         source = clean if start == finest else by_level[top]
-        noisy = [
-            self._corrupted(u, m, start) for u, m in zip(source.split(1), numbers, strict=True)
-        ]
-        inputs = self.descent.to_levels(torch.cat(noisy), self.hierarchy, start, levels)
+        noisy = self._corrupted(source, numbers, start)
+        inputs = self.descent.to_levels(noisy, self.hierarchy, start, levels)
         return [(x, by_level[level]) for x, level in zip(inputs, levels, strict=True)]
 
-    def _clean(self, numbers: Sequence[int]) -> list[torch.Tensor]:
+    def _clean(self, numbers: Sequence[int]) -> torch.Tensor:
         if isinstance(self.clean, torch.Tensor):
-            return [self.clean[i] for i in shuffled(numbers, len(self.clean), self.seed)]
+            return self.clean[shuffled(numbers, len(self.clean), self.seed)]
         found = [self.clean(m) for m in numbers]
         for u in found:
             if not isinstance(u, torch.Tensor) or tuple(u.shape[1:]) != self.hierarchy.finest.shape:
@@ -115,23 +130,41 @@ class NoisySampler(Sampler):
                     "`clean` must return a tensor of shape (C, "
                     f"{', '.join(map(str, self.hierarchy.finest.shape))}); got {got}"
                 )
-            check_finite(u, "clean", "the finest mesh")
-        return found
+        clean = torch.stack(found)
+        _check_finite(clean, "clean", "the finest mesh")
+        return clean
 
-    def _corrupted(self, clean: torch.Tensor, number: int, level: int) -> torch.Tensor:
-        state = np.random.SeedSequence(self.seed, spawn_key=(number, level))
-        generator = torch.Generator(device=clean.device)
-        generator.manual_seed(int(state.generate_state(1, np.uint64)[0]))
-        made = self.corrupt(clean, generator)
+    def _corrupted(
+        self, clean: torch.Tensor, numbers: Sequence[int], level: int
+    ) -> torch.Tensor:  # shape: (B, C, *(n / factor))
         where = f"level {level} (n={self.hierarchy.sizes[level]})"
-        if not isinstance(made, torch.Tensor) or made.shape[2:] != clean.shape[2:]:
-            got = tuple(made.shape) if isinstance(made, torch.Tensor) else shortened(made)
-            raise InputError(
-                f"`corrupt` must return a field of its argument's mesh; on {where}, given "
-                f"{tuple(clean.shape)}, it returned {got}"
-            )
-        check_finite(made, "corrupt", where)
-        return made
+        generator = torch.Generator(device=clean.device)
+        made = []
+        for u, number in zip(clean.split(1), numbers, strict=True):
+            generator.manual_seed(stream_seed(self.seed, number, level))
+            made.append(self.corrupt(u, generator))
+        self._check_meshes(made, clean, where)
+        noisy = torch.cat(made)
+        _check_finite(noisy, "corrupt", where)
+        return noisy
+
+    def _check_meshes(self, made: list[Any], clean: torch.Tensor, where: str) -> None:
+        """Refuse what is not on the samples' mesh, or on one coarser by the factor seen before."""
+        n, coarsest = clean.shape[2], self.hierarchy.sizes[0]
+        given, first, before = (1, *clean.shape[1:]), made[0], self.__dict__.get("_factor")
+        cells = first.shape[2] if isinstance(first, torch.Tensor) and first.ndim > 2 else n
+        factor = max(n // max(cells, 1), 1) if before is None else before
+        mesh = (1, *(m // factor for m in given[2:]))
+        for field in made:
+            shape = tuple(field.shape) if isinstance(field, torch.Tensor) else ()
+            if (*shape[:1], *shape[2:]) != mesh or n % factor or coarsest % factor:
+                seen = "" if before is None else f", {before} as before,"
+                raise InputError(
+                    "`corrupt` must return a field of its argument's mesh, or of one coarser by a "
+                    f"whole factor{seen} that divides the {coarsest} cells of level 0; on {where}, "
+                    f"given {given}, it returned {shape or shortened(field)}"
+                )
+        self.__dict__["_factor"] = factor
 
     def describe(self) -> dict[str, Any]:
         """Return shapes, where noise is drawn, and the restriction."""
@@ -150,3 +183,44 @@ class NoisySampler(Sampler):
     def grid(self) -> str:
         """The restriction's grid."""
         return self.descent.map.grid
+
+
+def stream_seed(seed: int, number: int, level: int) -> int:
+    """Seed of the random numbers of a sample that is drawn on a level.
+
+    torch seeds its generator on the CPU with the lowest 32 bits only, of which a quarter of a
+    million hashes would share some. So they are a permutation of the number's own: no two of 2^32
+    samples in a row have one stream.
+
+    Parameters
+    ----------
+    seed, number, level : int
+        Not negative.
+
+    Returns
+    -------
+    int
+        64 bits.
+    """
+    number = int(number)  # the products below overflow in fixed width
+    first, second, high = _keys(seed, level, number >> 32)
+    return high << 32 | _permuted(_permuted(number & _WORD ^ first) ^ second)
+
+
+@lru_cache(maxsize=256)
+def _keys(seed: int, level: int, block: int) -> tuple[int, int, int]:
+    words = np.random.SeedSequence(seed, spawn_key=(level, block)).generate_state(3)
+    return int(words[0]), int(words[1]), int(words[2])
+
+
+def _permuted(x: int) -> int:
+    """Mix 32 bits, each step invertible: shifts, and products with odd numbers modulo 2^32."""
+    x = (x ^ x >> 16) * 0x85EBCA6B & _WORD
+    x = (x ^ x >> 13) * 0xC2B2AE35 & _WORD
+    return x ^ x >> 16
+
+
+def _check_finite(x: torch.Tensor, what: str, where: str) -> None:
+    """Refuse NaN and infinity: a finite sum has none, and takes one pass instead of several."""
+    if not bool(torch.isfinite(x.sum())):
+        check_finite(x, what, where)

@@ -1,0 +1,306 @@
+"""What the legs of a training run are expected to cost, beside training on one scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from gradconv.errors import InputError, unknown_name
+from gradconv.mesh import MeshHierarchy
+from gradconv.multilevel.costs.counting import LevelCost
+from gradconv.multilevel.costs.model import (
+    DRAWN,
+    CostModel,
+    parallel_depth,
+    ratio,
+    step_cells,
+    step_work,
+)
+from gradconv.multilevel.costs.plan import Plan, check_whole, single
+from gradconv.multilevel.costs.present import count, duration, operations, size, times
+from gradconv.report import number
+from gradconv.train.budget import check_positive
+from gradconv.train.memory import largest_pass
+from gradconv.train.strategies.base import Leg, plan_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SCHEMA = "gradconv.plan/1"
+SUMS = ("steps", "samples", "work", "flops", "seconds", "cells_drawn", "parallel_depth")
+Record = dict[str, Any]
+
+
+def forecast(
+    name: str,
+    legs: Sequence[Leg],
+    hierarchy: MeshHierarchy,
+    costs: Sequence[LevelCost] | None = None,
+    *,
+    step_seconds: Sequence[float] | None = None,
+    microbatch: int | None = None,
+    noise_drawn: str = "finest",
+    accumulation: int = 1,
+    merged: bool = True,
+    single_steps: int | None = None,
+) -> Record:
+    """Expected cost of each leg, of all, and of single-scale training.
+
+    Legs that may end early are taken to run to their end.
+
+    Parameters
+    ----------
+    name : str
+        Of the strategy.
+    legs : sequence of Leg
+        The plan.
+    hierarchy : MeshHierarchy
+        Meshes of the targets.
+    costs : sequence of LevelCost, optional
+        Of one sample's gradient on each level, coarse to fine; without them there are work units
+        and cells only, and with seconds in them every leg has its seconds.
+    step_seconds : sequence of float, optional
+        Measured seconds of a step of each leg, `accumulation` included, in place of those.
+    microbatch : int, optional
+        Samples of a pass at most on the finest mesh, and as many cells on others.
+    noise_drawn : {"finest", "level"}
+        Where noise is drawn. Crops are cut from the finest mesh in any case.
+    accumulation : int
+        Estimates of the gradient a step.
+    merged : bool
+        Whether all parts of a step on one mesh are one pass, as in training without batch
+        normalisation; else each term's parts are.
+    single_steps : int, optional
+        Steps of the single-scale plan; default as many as the strategy takes on the finest mesh
+        that it uses. A step has as many samples as the strategy's there.
+
+    Returns
+    -------
+    dict
+        The document ``gradconv.plan/1``, JSON values only: ``legs``, their ``totals``, ``single``
+        with the keys of ``totals``, and ``ratio``, single over strategy. What is not known is
+        None. ``parallel_depth`` is in work units; ``cells_drawn`` in cells.
+
+    Raises
+    ------
+    InputError
+        If an argument breaks a rule above.
+    """
+    levels = len(hierarchy)
+    plan_of(name, legs, levels)
+    check_whole("accumulation", accumulation, 1)
+    if noise_drawn not in DRAWN:
+        raise unknown_name("noise_drawn", noise_drawn, DRAWN)
+    if costs is not None and len(costs) != levels:
+        raise InputError(f"`costs` must hold one for each of {levels} levels; got {len(costs)}")
+    if step_seconds is not None:
+        if len(step_seconds) != len(legs):
+            raise InputError(
+                f"`step_seconds` must hold one for each of {len(legs)} legs; got "
+                f"{len(step_seconds)}"
+            )
+        step_seconds = [check_positive("step_seconds", seconds) for seconds in step_seconds]
+    finest = max(leg.stage.finest for leg in legs)
+    there = [leg for leg in legs if leg.stage.finest == finest]
+    steps = sum(leg.steps for leg in there) if single_steps is None else single_steps
+    (stage,) = single(steps, there[-1].stage.samples, levels).stages
+    counter = _Counter(hierarchy, costs, microbatch, noise_drawn, accumulation, merged)
+    records = [
+        counter.leg(leg, None if step_seconds is None else step_seconds[i])
+        for i, leg in enumerate(legs)
+    ]
+    totals = _totals(records)
+    alone = _totals([counter.leg(Leg(stage.steps, stage.terms), None)])
+    return {
+        "schema": SCHEMA,
+        "strategy": name,
+        "dim": hierarchy.dim,
+        "levels": list(hierarchy.sizes),
+        "microbatch": microbatch,
+        "noise_drawn": noise_drawn,
+        "accumulation": accumulation,
+        "legs": records,
+        "totals": totals,
+        "single": {**alone, "samples_per_step": accumulation * stage.samples},
+        "ratio": {key: _ratio(alone[key], totals[key]) for key in totals},
+    }
+
+
+class _Counter:
+    """Counts what one leg takes."""
+
+    def __init__(
+        self,
+        hierarchy: MeshHierarchy,
+        costs: Sequence[LevelCost] | None,
+        microbatch: int | None,
+        noise_drawn: str,
+        accumulation: int,
+        merged: bool,
+    ) -> None:
+        self.hierarchy, self.costs, self.microbatch = hierarchy, costs, microbatch
+        self.noise_drawn, self.accumulation, self.merged = noise_drawn, accumulation, merged
+        self.units = CostModel.work_units(len(hierarchy), hierarchy.dim)
+
+    def leg(self, leg: Leg, step_seconds: float | None) -> Record:
+        """Record of a leg."""
+        repeats, stage, hierarchy = self.accumulation, leg.stage, self.hierarchy
+        levels, sizes = len(hierarchy), hierarchy.sizes
+        drawn = "finest" if leg.crops else self.noise_drawn
+        cells = step_cells(stage, levels, hierarchy.dim, drawn).drawn * hierarchy.finest.size
+        step: Record = {
+            "samples": repeats * stage.samples,
+            "work": repeats * step_work(stage, self.units),
+            "flops": self._measured(leg, "flops"),
+            "seconds": self._measured(leg, "seconds") if step_seconds is None else step_seconds,
+            "cells_drawn": repeats * round(cells),
+        }
+        return {
+            "finest_level": stage.finest,
+            "n": sizes[stage.finest],
+            "steps": leg.steps,
+            "terms": [
+                {
+                    "level": term.level,
+                    "n": sizes[term.level],
+                    "samples": term.samples,
+                    "corrects": term.corrects,
+                }
+                for term in leg.terms
+            ],
+            "crops": None if leg.crops is None else list(leg.crops),
+            "stopping": None
+            if leg.stopping is None
+            else {"window": leg.stopping.window, "tolerance": leg.stopping.tolerance},
+            **{f"{key}_per_step": value for key, value in step.items()},
+            **{k: None if value is None else leg.steps * value for k, value in step.items()},
+            # a step's estimates do not wait for each other: `accumulation` adds nothing
+            "parallel_depth": parallel_depth(Plan("leg", levels, (stage,)), self.units),
+            "peak_bytes": self._peak(leg),
+        }
+
+    def _measured(self, leg: Leg, name: str) -> float | None:
+        """Cost of a step by the measured costs of gradients."""
+        values = [getattr(cost, name) for cost in self.costs or ()]
+        if not values or None in values:
+            return None
+        return self.accumulation * step_work(leg.stage, CostModel(tuple(values), name))
+
+    def _peak(self, leg: Leg) -> float | None:
+        if self.costs is None:
+            return None
+        dim = self.hierarchy.dim
+        return largest_pass((leg,), self.costs, dim, self.microbatch, self.merged)[0]
+
+
+def _totals(records: Sequence[Record]) -> Record:
+    found: Record = {}
+    for key in SUMS:
+        values = [record[key] for record in records]
+        found[key] = None if None in values else sum(values)
+    peaks = [record["peak_bytes"] for record in records]
+    return {**found, "peak_bytes": None if None in peaks else max(peaks)}
+
+
+def _ratio(alone: float | None, total: float | None) -> float | None:
+    return None if alone is None or total is None else number(ratio(alone, total))
+
+
+def forecast_table(document: Record) -> Table:
+    """One row a leg, then all of them, single-scale training, and the ratio.
+
+    Parameters
+    ----------
+    document : dict
+        Of `forecast`.
+    """
+    from rich.table import Table
+
+    shown = [key for key, _, _ in COLUMNS if document["totals"][key] is not None]
+    columns = [column for column in COLUMNS if column[0] in shown]
+    layout = Table(title=f"{document['strategy']}: expected cost", title_justify="left")
+    layout.add_column("leg", no_wrap=True)
+    layout.add_column("a step")
+    for heading in ("steps", "samples a step", "work a step"):
+        layout.add_column(heading, justify="right")
+    for _, heading, _ in columns:
+        layout.add_column(heading, justify="right")
+    dim = document["dim"]
+    for place, leg in enumerate(document["legs"]):
+        most = "≤ " if leg["stopping"] else ""
+        layout.add_row(
+            f"{place}, {_mesh(leg['n'], dim)}",
+            terms_text(leg, dim),
+            most + count(leg["steps"]),
+            count(leg["samples_per_step"]),
+            count(leg["work_per_step"]),
+            *(write(leg[key]) for key, _, write in columns),
+        )
+    layout.add_section()
+    for name, record in (("all", document["totals"]), ("single", document["single"])):
+        sums = (_or_dash(record[key], write) for key, _, write in columns)
+        layout.add_row(name, "", count(record["steps"]), "", "", *sums)
+    ratios = document["ratio"]
+    layout.add_row("ratio", "", times(ratios["steps"]), "", "", *(times(ratios[k]) for k in shown))
+    return layout
+
+
+COLUMNS = (
+    ("work", "work units", count),
+    ("flops", "FLOPs", operations),
+    ("seconds", "seconds", duration),
+    ("parallel_depth", "parallel depth", count),
+    ("cells_drawn", "cells drawn", lambda value: f"{value:.3g}"),
+    ("peak_bytes", "largest pass", size),
+)
+
+
+def forecast_lines(document: Record) -> list[str]:
+    """What the columns mean.
+
+    Parameters
+    ----------
+    document : dict
+        Of `forecast`.
+    """
+    alone, legs = document["single"], document["legs"]
+    finest = _mesh(document["levels"][-1], document["dim"])
+    found = [
+        f"work units: one sample's gradient on the finest mesh, {finest}, is 1; parallel depth: "
+        "with a worker for every gradient, in work units",
+        f"single: {count(alone['steps'])} steps of {count(alone['samples_per_step'])} samples on "
+        f"{finest}; ratio: single over {document['strategy']}",
+    ]
+    if document["accumulation"] > 1:
+        found.append(f"{document['accumulation']} estimates of the gradient a step")
+    if any(leg["stopping"] for leg in legs):
+        found.append("≤: a leg whose loss stalls ends before; the costs are those of all its steps")
+    if any(leg["crops"] for leg in legs):
+        found.append("crops are cut from samples of the finest mesh and resized")
+    if document["totals"]["flops"] is not None:
+        found.append(
+            "FLOPs: convolutions, products of matrices and mesh-free layers, no pointwise "
+            "operations; largest pass: beside weights and data"
+        )
+    return found
+
+
+def terms_text(leg: Record, dim: int) -> str:
+    """Write what a step computes: ``128 on 8², 64 on 16² − 8²``."""
+    parts = []
+    for term in leg["terms"]:
+        fine = _mesh(term["n"], dim)
+        minus = f" − {_mesh(term['n'] // 2, dim)}" if term["corrects"] else ""
+        parts.append(f"{count(term['samples'])} on {fine}{minus}")
+    if leg["crops"]:
+        low, high = leg["crops"]
+        parts.append(f"crops of {low:.0%}–{high:.0%}")
+    return ", ".join(parts)
+
+
+def _mesh(n: int, dim: int) -> str:
+    return f"{n}{('', '²', '³')[dim - 1]}"
+
+
+def _or_dash(value: float | None, write: Any) -> str:
+    return "-" if value is None else write(value)

@@ -1,0 +1,472 @@
+"""The steps of a training run, and all that they depend on, kept so that they can go on."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gradconv.errors import RunError, StorageError
+from gradconv.multilevel import MultilevelGradient
+from gradconv.multilevel.costs.counting import LevelCost
+from gradconv.multilevel.costs.model import CostModel, step_work
+from gradconv.multilevel.costs.plan import Term
+from gradconv.nn.evaluation import mean_square
+from gradconv.provenance import configuration_hash
+from gradconv.train.checkpoints import Checkpoints, check_configuration
+from gradconv.train.configuration import TrainingConfig
+from gradconv.train.engine import Engine
+from gradconv.train.gradient import Ahead, StepGradient, StepLosses
+from gradconv.train.interruption import Interruption
+from gradconv.train.logs import RunLog
+from gradconv.train.making import MOMENTS, Data, sampler_of, work_units
+from gradconv.train.optimisers import make_optimiser, make_schedule
+from gradconv.train.result import Totals, as_record
+from gradconv.train.scoring import score
+from gradconv.train.states import (
+    flatten_state,
+    load_optimiser,
+    random_states,
+    restore_random_states,
+    unflatten_state,
+)
+from gradconv.train.strategies import STRATEGIES, Leg
+
+Progress = Callable[[float, float, str], None]
+
+
+@dataclass
+class LoopState:
+    """Where a run is.
+
+    Parameters
+    ----------
+    totals : Totals
+        What it has taken.
+    leg, in_leg : int
+        Leg, and steps of it that are done.
+    following : int
+        Number of the next sample.
+    losses : list of float
+        Training losses of this leg.
+    begun : Totals
+        What the run had taken when the leg began.
+    finished : list of dict
+        Of each leg that is done: what it took and came to.
+    """
+
+    totals: Totals = field(default_factory=Totals)
+    leg: int = 0
+    in_leg: int = 0
+    following: int = 0
+    losses: list[float] = field(default_factory=list)
+    begun: Totals = field(default_factory=Totals)
+    finished: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> LoopState:
+        """Make it again from what `asdict` gave."""
+        totals, begun = Totals(**record["totals"]), Totals(**record["begun"])
+        return cls(**{**record, "totals": totals, "begun": begun})
+
+
+class Loop:
+    """Runs the legs of a plan, one step after the other.
+
+    Parameters
+    ----------
+    model : Module
+        On its device.
+    data, engine, config
+        Of the run.
+    folder : Path or None
+        Where checkpoints and logs go.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Data,
+        engine: Engine,
+        config: TrainingConfig,
+        folder: Path | None,
+    ) -> None:
+        self.model, self.data, self.engine, self.config = model, data, engine, config
+        self.state = LoopState()
+        self._kept_notes: list[str] = []
+        self.legs: tuple[Leg, ...] = ()
+        self.flops: tuple[float, ...] = ()
+        self.peak_bytes = 0.0
+        self._base = data.sampler()
+        self._checkpoints = None if folder is None else Checkpoints(folder / "checkpoints")
+        self._log = RunLog(folder) if folder is not None and engine.leads else None
+        self._monitor: MultilevelGradient | None = None
+        self.optimiser = make_optimiser(
+            config.optimiser,
+            [p for p in model.parameters() if p.requires_grad],
+            config.lr,
+            weight_decay=config.weight_decay,
+            momentum=config.momentum,
+        )
+
+    @property
+    def notes(self) -> list[str]:
+        """What the reader has to know."""
+        own = [] if self._checkpoints is None else self._checkpoints.notes
+        return [*self._kept_notes, *own, *([] if self._log is None else self._log.notes)]
+
+    @property
+    def merges(self) -> bool:
+        """Whether all parts of a step on one mesh are one pass."""
+        return self._gradient(self.legs[0] if self.legs else None).merges
+
+    def start(
+        self,
+        legs: Sequence[Leg],
+        costs: Sequence[LevelCost],
+        peak_bytes: float,
+        notes: Sequence[str] = (),
+    ) -> None:
+        """Begin a plan.
+
+        Parameters
+        ----------
+        legs : sequence of Leg
+            The plan.
+        costs : sequence of LevelCost
+            Of one sample's gradient on each level.
+        peak_bytes : float
+            Memory of the largest pass.
+        notes : sequence of str
+            What the reader has to know, kept with the run.
+        """
+        self._kept_notes = list(notes)
+        self.legs, self.peak_bytes = tuple(legs), peak_bytes
+        self.flops = tuple(c.flops for c in costs)
+        self._make_schedule()
+        if self._log is not None:
+            self._log.rewind(0)
+
+    def _make_schedule(self) -> None:
+        config = self.config
+        here = min(self.state.leg, len(self.legs) - 1)  # a run that is over stays at its last leg
+        legs = (self.legs[here],) if config.restarts else self.legs
+        steps = sum(leg.steps for leg in legs)
+        for group in self.optimiser.param_groups:
+            group.pop("initial_lr", None)  # of the schedule of the leg before
+            group["lr"] = config.lr
+        self.schedule = make_schedule(
+            config.schedule, self.optimiser, config.lr, steps, config.warmup
+        )
+
+    # -- keeping and going on -------------------------------------------------------------------
+
+    def restored(self) -> int | None:
+        """Go back to the last checkpoint; gives its step, or None if there is none.
+
+        Raises
+        ------
+        InputError
+            If it is of another configuration, or all there are are damaged.
+        """
+        if self._checkpoints is None:
+            return None
+        found = self._checkpoints.latest()
+        if found is None:
+            return None
+        step, tensors, state = found
+        check_configuration(state, self.config.identity())
+        plan = STRATEGIES.parse(self.config.strategy).legs(self.config.plan_schedule)
+        self.legs = tuple(
+            replace(leg, steps=n) for leg, n in zip(plan, state["steps_of_legs"], strict=True)
+        )
+        self.flops, self.peak_bytes = tuple(state["flops"]), state["peak_bytes"]
+        self._kept_notes = state["notes"]
+        self.model.load_state_dict(_part(tensors, "model."))
+        self.state = LoopState.of(state["loop"])
+        self._make_schedule()
+        load_optimiser(
+            self.optimiser, unflatten_state(_part(tensors, "optimiser."), state["optimiser"])
+        )
+        self.schedule.load_state_dict(
+            unflatten_state(_part(tensors, "schedule."), state["schedule"])
+        )
+        restore_random_states(_part(tensors, "random."), state["random"])
+        if self._log is not None:
+            self._log.rewind(step)
+        return step
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        if self._checkpoints is None or not self.engine.leads:
+            return
+        tensors: dict[str, Tensor] = {
+            f"model.{name}": t for name, t in self.model.state_dict().items()
+        }
+        state: dict[str, Any] = {
+            "configuration": self.config.identity(),
+            "configuration_hash": configuration_hash(self.config.identity()),
+            "steps_of_legs": [leg.steps for leg in self.legs],
+            "flops": list(self.flops),
+            "peak_bytes": self.peak_bytes,
+            "notes": self._kept_notes,
+            "loop": asdict(self.state),
+        }
+        for name, value in (
+            ("optimiser", flatten_state(self.optimiser.state_dict())),
+            ("schedule", flatten_state(self.schedule.state_dict())),
+            ("random", random_states()),
+        ):
+            tensors |= {f"{name}.{key}": t for key, t in value[0].items()}
+            state[name] = value[1]
+        if self._log is not None:
+            self._log.flush()
+        self._checkpoints.save(self.state.totals.steps, tensors, state)
+
+    # -- the steps ------------------------------------------------------------------------------
+
+    def run(self, progress: Progress | None = None) -> None:
+        """Take all steps that are left.
+
+        Parameters
+        ----------
+        progress : callable, optional
+            Told of steps done, steps in all and the cost so far.
+
+        Raises
+        ------
+        RunError
+            If the loss or the gradient is not finite, or memory runs out.
+        KeyboardInterrupt
+            If a stop was asked for; a checkpoint has been written.
+        """
+        with Interruption() as interruption, self._telling_what_is_kept():
+            try:
+                while self.state.leg < len(self.legs):
+                    self._run_leg(self.legs[self.state.leg], interruption, progress)
+            finally:
+                if self._log is not None:
+                    self._log.close()
+
+    def _run_leg(self, leg: Leg, interruption: Interruption, progress: Progress | None) -> None:
+        ahead = Ahead(self._gradient(leg), self._prefetches)
+        try:
+            for _ in self._steps(leg, ahead, progress):
+                if interruption.asked:
+                    self.save()
+                    raise KeyboardInterrupt
+        finally:
+            ahead.close()
+        self._finish_leg(leg)
+
+    @property
+    def _prefetches(self) -> bool:
+        if self.config.prefetch is None:
+            return self.engine.device.type == "cuda"
+        return self.config.prefetch
+
+    def _gradient(self, leg: Leg | None) -> StepGradient:
+        base, seed = self._base, self.config.seed
+        sampler = base if leg is None else sampler_of(leg, base, seed)
+        return StepGradient(self.model, mean_square, sampler, self.engine, self.config.microbatch)
+
+    def _steps(self, leg: Leg, ahead: Ahead, progress: Progress | None) -> Iterator[None]:
+        state, config = self.state, self.config
+        units = work_units(self.data.config.hierarchy)
+        work, flops = (
+            config.accumulation * step_work(leg.stage, costs)
+            for costs in (units, CostModel(self.flops, "FLOPs"))
+        )
+        samples = sum(term.samples for term in leg.terms)
+        total = sum(one.steps for one in self.legs)
+        before = sum(one.steps for one in self.legs[: state.leg])
+        while state.in_leg < leg.steps and not self._stalled(leg):
+            start = time.perf_counter()
+            losses, norm, lr = self._step(leg, ahead, samples)
+            state.totals.seconds += time.perf_counter() - start
+            state.totals.steps += 1
+            state.totals.samples += samples * config.accumulation
+            state.totals.work += work
+            state.totals.flops += flops
+            state.in_leg += 1
+            if leg.stopping is not None:
+                state.losses.append(losses.loss)
+            self._note_step(leg, losses, norm, lr)
+            if progress is not None:
+                progress(before + state.in_leg, total, self._cost_so_far(losses.loss))
+            if state.totals.steps % config.checkpoint_every == 0:
+                self.save()
+            yield
+
+    def _stalled(self, leg: Leg) -> bool:
+        return leg.stopping is not None and leg.stopping.stalled(self.state.losses)
+
+    def _step(self, leg: Leg, ahead: Ahead, samples: int) -> tuple[StepLosses, float, float]:
+        """One step of the optimiser; gives its losses, the gradient's norm, the learning rate."""
+        config, state = self.config, self.state
+        self.model.train()
+        self.optimiser.zero_grad(set_to_none=True)
+        lr = float(self.optimiser.param_groups[0]["lr"])
+        last = state.in_leg + 1 == leg.steps
+        losses = ahead.gradient.add(
+            self._draws(leg.terms, ahead, samples, last), config.accumulation
+        )
+        norm = float(
+            nn.utils.clip_grad_norm_(
+                ahead.gradient.parameters, math.inf if config.clip is None else config.clip
+            )
+        )
+        for name, value in (("loss", losses.loss), ("gradient", norm)):
+            if not math.isfinite(value):
+                raise RunError(
+                    f"the {name} must be finite; got {value} at step {state.totals.steps + 1} on "
+                    f"level {leg.stage.finest} (a smaller `lr` or a `clip` may help)"
+                )
+        self.optimiser.step()
+        self.schedule.step()
+        return losses, norm, lr
+
+    def _draws(
+        self, terms: tuple[Term, ...], ahead: Ahead, samples: int, last: bool
+    ) -> Iterator[Any]:
+        for turn in range(self.config.accumulation):
+            first = self.state.following
+            self.state.following += samples
+            ends = last and turn + 1 == self.config.accumulation
+            yield ahead.take(terms, first, None if ends else (terms, first + samples))
+
+    def _finish_leg(self, leg: Leg) -> None:
+        """Validate, write down what the leg came to, and turn to the next."""
+        state = self.state
+        scores = self._validate()
+        taken = {
+            name: value - asdict(state.begun)[name] for name, value in asdict(state.totals).items()
+        }
+        state.finished.append(
+            {"leg": state.leg, "finest": leg.stage.finest, **taken, "validation": scores}
+        )
+        state.leg, state.in_leg, state.losses = state.leg + 1, 0, []
+        state.begun = replace(state.totals)
+        if self.config.restarts and state.leg < len(self.legs):
+            self._make_schedule()
+        self.save()
+
+    # -- what is written down -------------------------------------------------------------------
+
+    def _note_step(self, leg: Leg, losses: StepLosses, norm: float, lr: float) -> None:
+        config, totals = self.config, self.state.totals
+        step = totals.steps
+        if self._log is not None and (step % config.log_every == 0 or step == 1):
+            self._log.step(
+                step=step,
+                leg=self.state.leg,
+                loss=losses.loss,
+                lr=lr,
+                gradient_norm=norm,
+                work=totals.work,
+                flops=totals.flops,
+                seconds=totals.seconds,
+                samples=totals.samples,
+            )
+            found = self._moments() if self._due(config.moments_every) else None
+            for place, term in enumerate(leg.terms):
+                self._log.level(
+                    step=step,
+                    level=term.level,
+                    samples=term.samples,
+                    fine_loss=losses.fine[place],
+                    coarse_loss=losses.coarse[place] if term.corrects else None,
+                    norm=None if found is None else found[0][term.level],
+                    variance=None if found is None else found[1][term.level],
+                )
+        if self._due(config.validate_every) and self.state.in_leg < leg.steps:
+            self._validate()
+
+    def _due(self, every: int) -> bool:
+        return bool(every) and self.state.totals.steps % every == 0
+
+    def _validate(self) -> dict[str, float] | None:
+        found = None
+        if self.engine.leads:
+            found = as_record(score(self.model, self._held, self.engine))
+            totals = self.state.totals
+            if self._log is not None and found is not None:
+                self._log.validation(
+                    step=totals.steps,
+                    leg=self.state.leg,
+                    work=totals.work,
+                    flops=totals.flops,
+                    seconds=totals.seconds,
+                    **found,
+                )
+        self.engine.wait()
+        found = self.engine.agreed(found)
+        return found
+
+    @property
+    def _held(self) -> Any:
+        if not hasattr(self, "_pairs"):
+            self._pairs = self.data.pairs("validation")
+        return self._pairs
+
+    def _moments(self) -> tuple[list[float | None], list[float]]:
+        """Norm of the mean and variance of each term, from samples of their own."""
+        config, levels = self.config, len(self.data.config.hierarchy)
+        if self._monitor is None:
+            self._monitor = MultilevelGradient(
+                self.model,
+                mean_square,
+                self.data.sampler(MOMENTS),
+                self.data.config.hierarchy,
+                [1] * levels,
+                seed=config.seed,
+            )
+        start = self.state.totals.steps * levels * config.moments_samples
+        self._monitor.load_state_dict({**self._monitor.state_dict(), "next": start})
+        with self.engine.autocast():
+            found = self._monitor.measure(config.moments_samples)
+        squares = [float(v) for v in np.asarray(found.mean_square)]
+        # the sampling error is taken off, which may leave less than nothing: not known then
+        norms = [math.sqrt(v) if v > 0 else None for v in squares]
+        return norms, [float(v) for v in found.difference]
+
+    def _cost_so_far(self, loss: float) -> str:
+        totals, name = self.state.totals, self.legs[self.state.leg].stage.finest
+        cells = self.data.config.hierarchy.sizes[name]
+        return f"{cells}²  loss {loss:.3g}  {totals.work:.4g} work units"
+
+    @contextmanager
+    def _telling_what_is_kept(self) -> Iterator[None]:
+        try:
+            yield
+        except RunError as error:
+            raise RunError(f"{error}; {self._kept()}") from error
+        except StorageError as error:
+            told = "checkpoint" in str(error)
+            raise StorageError(str(error) if told else f"{error}; {self._kept()}") from error
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            text = str(error)
+            if isinstance(error, RuntimeError) and "memory" not in text.lower():
+                raise
+            first = (text.splitlines() or ["out of memory"])[0][:160]
+            raise RunError(
+                f"`microbatch` must let every pass fit into memory; {first}; {self._kept()}"
+            ) from error
+
+    def _kept(self) -> str:
+        path = None if self._checkpoints is None else self._checkpoints.path_of_latest()
+        if path is None:
+            return "no checkpoint was written"
+        return f"the last good checkpoint is {path}"
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,73 @@
+"""Seconds of a step of each leg, measured before training."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+
+from torch import nn
+
+from gradconv.nn.evaluation import mean_square
+from gradconv.nn.random_state import preserved_random_state
+from gradconv.train.configuration import TrainingConfig
+from gradconv.train.engine import Engine
+from gradconv.train.gradient import StepGradient
+from gradconv.train.making import TIMING, Data, sampler_of
+from gradconv.train.strategies import Leg
+
+REPEATS = 3
+
+
+def seconds_of_legs(
+    model: nn.Module,
+    legs: Sequence[Leg],
+    data: Data,
+    engine: Engine,
+    config: TrainingConfig,
+    repeats: int = REPEATS,
+) -> list[float]:
+    """Median seconds of a step's samples and gradients, legs timed in turn after a first round.
+
+    The optimiser is not timed. Weights, buffers, ``.grad`` and random states are as before.
+
+    Parameters
+    ----------
+    model : Module
+        The network.
+    legs : sequence of Leg
+        The plan.
+    data, engine, config
+        Of the run; the samples are others than those of training.
+    repeats : int
+        Times each leg's step is timed.
+    """
+    found: list[list[float]] = [[] for _ in legs]
+    base = data.sampler(TIMING)
+    before = {p: p.grad for p in model.parameters()}
+    buffers = {name: b.clone() for name, b in model.named_buffers()}
+    steps = [
+        StepGradient(
+            model, mean_square, sampler_of(leg, base, config.seed), engine, config.microbatch
+        )
+        for leg in legs
+    ]
+    number = 0
+    with preserved_random_state(str(engine.device)):
+        for turn in range(repeats + 1):
+            for leg, step, taken in zip(legs, steps, found, strict=True):
+                engine.wait()
+                start = time.perf_counter()
+                drawn = []
+                for _ in range(config.accumulation):
+                    drawn.append(step.draw(leg.terms, number))
+                    number += sum(t.samples for t in leg.terms)
+                step.add(drawn, config.accumulation)
+                engine.wait()
+                if turn:
+                    taken.append(time.perf_counter() - start)
+    for parameter, grad in before.items():
+        parameter.grad = grad
+    for name, buffer in model.named_buffers():
+        buffer.data.copy_(buffers[name])
+    return [statistics.median(taken) for taken in found]

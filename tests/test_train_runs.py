@@ -1,0 +1,313 @@
+"""Runs that are cut short, killed or spread over processes end where an undisturbed one does."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gradconv.errors import InputError, RunError, StorageError
+from gradconv.nn import ResNet
+from gradconv.train import Trainer
+from gradconv.train.checkpoints import Checkpoints
+
+SMALL = {
+    "size": 16,
+    "levels": 3,
+    "width": 4,
+    "layers": 3,
+    "counts": (6, 4, 2),
+    "steps": 6,
+    "stages": (6, 4, 3),
+    "validation_tiles": 4,
+    "test_tiles": 4,
+    "checkpoint_every": 4,
+    "threads": 1,
+    "device": "cpu",
+}
+FLAGS = [
+    part
+    for name, value in SMALL.items()
+    for part in (
+        f"--{name.replace('_', '-')}",
+        ",".join(map(str, value)) if isinstance(value, tuple) else str(value),
+    )
+]
+STRATEGY = "full-multiscale"
+
+
+def trained(folder: Path) -> tuple[int, dict[str, torch.Tensor], dict]:
+    """The last checkpoint of a run."""
+    found = Checkpoints(folder / "checkpoints").latest()
+    assert found is not None
+    return found
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    """Rows of a log, without what a clock said."""
+    with path.open(newline="") as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Weights, optimiser, random states and logs agree to the bit."""
+    (step, tensors, _), (wanted_step, wanted, _) = trained(one), trained(other)
+    assert step == wanted_step
+    assert tensors.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert torch.equal(tensors[name], value), name
+    for name in ("steps.csv", "levels.csv", "validation.csv"):
+        assert rows(one / name) == rows(other / name), name
+
+
+def newest(folder: Path) -> str:
+    """Name of the last checkpoint."""
+    return max((p.name for p in folder.glob("checkpoints/checkpoint*")), default="")
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "gradconv", "train", "--strategy", STRATEGY, *arguments]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    Trainer("denoise:0.2", "resnet", STRATEGY, **SMALL).fit(folder)
+    return folder
+
+
+def test_a_run_leaves_its_files_and_its_document(undisturbed):
+    document = json.loads((undisturbed / "result.json").read_text())
+    assert document["schema"] == "gradconv.training/1"
+    assert document["totals"]["steps"] == 13
+    # 6 · 6/16 + 4 (6/16 + 4 · 5/16) + 3 (6/16 + 4 · 5/16 + 2 · 5/4), in units of the finest mesh
+    # scaled by level: 1/16, 1/4, 1
+    expected = 6 * 6 / 16 + 4 * (6 / 16 + 4 * 5 / 16) + 3 * (6 / 16 + 4 * 5 / 16 + 2 * 5 / 4)
+    assert document["totals"]["work"] == pytest.approx(expected)
+    assert [leg["steps"] for leg in document["legs"]] == [6, 4, 3]
+    assert document["provenance"]["seed"] == 0
+    assert len(rows(undisturbed / "steps.csv")) == 13
+    assert len(rows(undisturbed / "validation.csv")) == 3
+
+
+def test_training_lowers_the_error(tmp_path):
+    options = {**SMALL, "steps": 120, "lr": 5e-3}
+    trainer = Trainer("denoise:0.3", "resnet", "single", **options)
+    result = trainer.fit()
+    assert result.degraded is not None
+    assert result.test.mse < 0.5 * result.degraded.mse
+    assert result.test.psnr > result.degraded.psnr + 3.0
+
+
+@pytest.mark.parametrize("stops", [(2,), (4, 5, 9, 12)])
+def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, undisturbed, stops):
+    for stop in stops:
+
+        def progress(done, total, words, stop=stop):
+            if done == stop:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        trainer = Trainer("denoise:0.2", "resnet", STRATEGY, **SMALL)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.fit(tmp_path / "run", progress)
+        assert trained(tmp_path / "run")[0] == stop
+    Trainer("denoise:0.2", "resnet", STRATEGY, **SMALL).fit(tmp_path / "run")
+    assert_same_run(tmp_path / "run", undisturbed)
+
+
+def test_a_finished_run_is_not_trained_again(undisturbed):
+    seen = []
+    result = Trainer("denoise:0.2", "resnet", STRATEGY, **SMALL).fit(
+        undisturbed, lambda *a: seen.append(a)
+    )
+    assert not seen
+    stored = json.loads((undisturbed / "result.json").read_text())
+    assert result.document["test"] == stored["test"]
+
+
+def test_another_seed_is_another_run(tmp_path, undisturbed):
+    Trainer("denoise:0.2", "resnet", STRATEGY, **{**SMALL, "seed": 1}).fit(tmp_path / "run")
+    with pytest.raises(AssertionError):
+        assert_same_run(tmp_path / "run", undisturbed)
+
+
+def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
+    """SIGKILL at random times of steps and checkpoints, until a process gets through."""
+    options = {**SMALL, "stages": (60, 40, 30)}
+    undisturbed = tmp_path / "undisturbed"
+    Trainer("denoise:0.2", "resnet", STRATEGY, **options).fit(undisturbed)
+    folder, generator = tmp_path / "run", np.random.default_rng(3)
+    flags = [*FLAGS, "--task", "denoise:0.2", "-o", str(folder), "--checkpoint-every", "1"]
+    flags += ["--stages", "60,40,30"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    killed = 0
+    for attempt in range(6):
+        process = subprocess.Popen(
+            command(*flags), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        if attempt < 4:
+            # from the next checkpoint on: the imports before that are nothing to kill
+            seen, deadline = newest(folder), time.monotonic() + 60
+            while newest(folder) == seen and process.poll() is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.002)
+            time.sleep(float(generator.uniform(0.0, 0.25)))
+            if process.poll() is None:
+                process.kill()
+                killed += 1
+        _, errors = process.communicate(timeout=120)
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, errors
+    assert killed >= 2
+    assert process.returncode == 0
+    assert_same_run(folder, undisturbed)
+
+
+def test_two_processes_make_the_run_of_one(tmp_path):
+    """`torchrun` with two processes on a CPU, in double precision."""
+    flags = [*FLAGS, "--task", "denoise:0.2", "--precision", "64"]
+    alone = tmp_path / "one"
+    options = {**SMALL, "precision": "64"}
+    Trainer("denoise:0.2", "resnet", STRATEGY, **options).fit(alone)
+    both = tmp_path / "two"
+    run = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc-per-node", "2", "-m", "gradconv", "train", "--strategy", STRATEGY),
+            *flags,
+            *("-o", str(both)),
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    (_, ours, _), (_, theirs, _) = trained(both), trained(alone)
+    weights = [name for name in theirs if name.startswith("model.")]
+    assert len(weights) > 3
+    for name in weights:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-6, atol=1e-9)
+    assert json.loads((both / "result.json").read_text())["processes"] == 2
+    losses = [[float(r["loss"]) for r in rows(f / "steps.csv")] for f in (both, alone)]
+    np.testing.assert_allclose(*losses, rtol=1e-6)
+
+
+# -- what stops a run ---------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(tmp_path):
+    options = {**SMALL, "optimiser": "sgd", "lr": 1e12, "checkpoint_every": 1}
+    with pytest.raises(RunError, match=r"must be finite; got (nan|inf).*checkpoint-0+\d+") as info:
+        Trainer("denoise:0.2", "resnet", "single", **options).fit(tmp_path / "run")
+    step, tensors, _ = trained(tmp_path / "run")
+    assert f"checkpoint-{step:08d}" in str(info.value)
+    assert all(bool(torch.isfinite(t).all()) for k, t in tensors.items() if k[:6] == "model.")
+
+
+def test_without_a_folder_it_says_that_nothing_was_kept():
+    options = {**SMALL, "optimiser": "sgd", "lr": 1e12}
+    with pytest.raises(RunError, match="no checkpoint was written"):
+        Trainer("denoise:0.2", "resnet", "single", **options).fit()
+
+
+def test_a_folder_of_another_configuration_is_refused(undisturbed):
+    with pytest.raises(InputError, match="differs in lr"):
+        Trainer("denoise:0.2", "resnet", STRATEGY, **{**SMALL, "lr": 0.5}).fit(undisturbed)
+
+
+def test_how_it_is_computed_may_change(tmp_path, undisturbed):
+    options = {**SMALL, "checkpoint_every": 1, "prefetch": True, "memory": 1.0}
+    Trainer("denoise:0.2", "resnet", STRATEGY, **options).fit(tmp_path / "run")
+    assert_same_run(tmp_path / "run", undisturbed)
+
+
+def test_a_full_disk_stops_with_the_last_good_checkpoint(tmp_path):
+    """Files may grow to so many bytes only, from the second checkpoint on."""
+    script = f"""
+import resource, signal, sys
+from gradconv.train import Trainer
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+def progress(done, total, words):
+    if done == 3:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+Trainer("denoise:0.2", "resnet", {STRATEGY!r}, **{ {**SMALL, "checkpoint_every": 2}!r}).fit(
+    {str(tmp_path / "run")!r}, progress)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert run.returncode != 0
+    assert StorageError.__name__ in run.stderr
+    assert "checkpoint-00000002" in run.stderr.splitlines()[-1]
+    assert trained(tmp_path / "run")[0] == 2
+
+
+def test_memory_that_is_not_there_is_named_with_the_batch_that_fits():
+    options = {**SMALL, "size": 64, "counts": (64, 32, 16), "memory": 0.002}
+    with pytest.raises(InputError, match=r"a microbatch of (\d+) would fit") as info:
+        Trainer("denoise:0.2", "resnet", "multiscale", **options).fit()
+    fits = int(str(info.value).split("microbatch of ")[1].split()[0])
+    assert fits >= 1
+    options["steps"] = 1
+    Trainer("denoise:0.2", "resnet", "multiscale", **options, microbatch=fits).fit()
+    with pytest.raises(InputError, match="microbatch"):
+        Trainer("denoise:0.2", "resnet", "multiscale", **options, microbatch=fits + 1).fit()
+
+
+def test_a_module_of_ones_own_is_trained_in_place():
+    model = ResNet(1, 1, channels=4, layers=3)
+    before = [p.detach().clone() for p in model.parameters()]
+    result = Trainer("denoise:0.2", model, "multiscale", **SMALL).fit()
+    assert result.model is model
+    changed = [
+        not torch.equal(p.detach(), q) for p, q in zip(model.parameters(), before, strict=True)
+    ]
+    assert all(changed)
+
+
+def test_measuring_moments_changes_nothing_else(tmp_path, undisturbed):
+    options = {**SMALL, "moments_every": 2, "moments_samples": 4}
+    Trainer("denoise:0.2", "resnet", STRATEGY, **options).fit(tmp_path / "run")
+    (_, ours, _), (_, theirs, _) = trained(tmp_path / "run"), trained(undisturbed)
+    for name, value in theirs.items():
+        assert torch.equal(ours[name], value), name
+    measured = [r for r in rows(tmp_path / "run" / "levels.csv") if r["variance"]]
+    assert {int(r["step"]) for r in measured} == {2, 4, 6, 8, 10, 12}
+    assert all(float(r["variance"]) > 0 for r in measured)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "onecycle", "step"])
+def test_a_schedule_that_restarts_begins_anew_with_each_leg(tmp_path, schedule):
+    options = {**SMALL, "schedule": schedule, "restarts": True, "warmup": 1}
+    for stop in (5, 8):
+
+        def progress(done, total, words, stop=stop):
+            if done == stop:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        with pytest.raises(KeyboardInterrupt):
+            Trainer("denoise:0.2", "resnet", STRATEGY, **options).fit(tmp_path / "run", progress)
+    Trainer("denoise:0.2", "resnet", STRATEGY, **options).fit(tmp_path / "run")
+    Trainer("denoise:0.2", "resnet", STRATEGY, **options).fit(tmp_path / "whole")
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+    found = {}
+    for row in rows(tmp_path / "run" / "steps.csv"):
+        found.setdefault(row["leg"], []).append(float(row["lr"]))
+    assert [len(rates) for rates in found.values()] == [6, 4, 3]
+    assert len({rates[0] for rates in found.values()}) == 1
+    once = {**options, "restarts": False}
+    Trainer("denoise:0.2", "resnet", STRATEGY, **once).fit(tmp_path / "once")
+    rates = [float(row["lr"]) for row in rows(tmp_path / "once" / "steps.csv")]
+    assert rates != [rate for leg in found.values() for rate in leg]
