@@ -238,7 +238,7 @@ def test_samplers_of_the_wrong_kind() -> None:
         noisy(drawn="coarsest")
     with pytest.raises(InputError, match=r"`clean` must have shape \(N, C, 32\)"):
         NoisySampler(torch.zeros(2, 1, 16), Noise(1.0), LINE)
-    bad = NoisySampler(waves(LINE), lambda u, g: u[..., ::2], LINE)
+    bad = NoisySampler(waves(LINE), lambda u, g: u[..., ::3], LINE)
     with pytest.raises(InputError, match=r"on level 3 \(n=32\), given \(1, 1, 32\), it returned"):
         bad.draw([0], [1, 0])
     by_level = NoisySampler(waves(LINE), lambda u, g: u / 0.0, LINE, drawn="level")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from gradconv.nn.engine.band import choose_band
+from gradconv.nn.engine.plan import make_plan
 
 
 def kernels(dim, columns, spread, seed):
@@ -72,3 +73,39 @@ def test_kernels_of_all_shapes_make_one_band():
     np.testing.assert_allclose(band.metric, np.eye(2) * band.metric[0, 0], atol=1e-12)
     errors = left_out(one, a, band.metric, 401)
     assert 0.3e-3 < errors.max() <= 1e-3
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_a_mesh_inside_the_least_band_saves_the_search_and_keeps_the_same_modes(dim):
+    """Given the mesh's highest frequencies, the modes are those of the full search."""
+    generator = np.random.default_rng(dim)
+    saved = searched = 0
+    for trial in range(60):
+        width = 10.0 ** generator.uniform(-3, -0.5)
+        root = width * generator.normal(size=(12, dim, dim))
+        a = root @ root.transpose(0, 2, 1) + 0.05 * width**2 * np.eye(dim)
+        quadratic = a[:, *np.triu_indices(dim)]
+        coefficients = generator.normal(size=(12, 1 + dim))
+        drift = width * generator.normal(size=(12, dim))
+        n = 2 ** int(generator.integers(1, 6))
+        highest = (np.pi * n,) * dim
+        full = choose_band(coefficients, quadratic, drift, 1e-4)
+        quick = choose_band(coefficients, quadratic, drift, 1e-4, highest)
+        plans = [
+            make_plan((n,) * dim, (1.0,) * dim, "periodic", (1,) * dim, "average", band)
+            for band in (full, quick)
+        ]
+        assert np.array_equal(plans[0].reach, plans[1].reach), trial
+        assert quick.radius == full.radius
+        if np.array_equal(quick.metric, full.metric):
+            searched += 1
+        else:
+            saved += 1
+            assert plans[0].modes == make_modes(n, dim)
+    assert saved > 5
+    assert searched > 5
+
+
+def make_modes(n: int, dim: int) -> int:
+    """All modes of a mesh of even size, as plans count them: rows −n/2 … n/2."""
+    return (n + 1) ** (dim - 1) * (n // 2 + 1)

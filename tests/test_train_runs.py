@@ -311,3 +311,23 @@ def test_a_schedule_that_restarts_begins_anew_with_each_leg(tmp_path, schedule):
     Trainer("denoise:0.2", "resnet", STRATEGY, **once).fit(tmp_path / "once")
     rates = [float(row["lr"]) for row in rows(tmp_path / "once" / "steps.csv")]
     assert rates != [rate for leg in found.values() for rate in leg]
+
+
+def test_images_that_have_changed_since_are_another_run(tmp_path):
+    from PIL import Image
+
+    generator, images = np.random.default_rng(0), tmp_path / "images"
+    images.mkdir()
+
+    def paint(name: str) -> None:
+        pixels = generator.integers(0, 256, (24, 24), dtype=np.uint8)
+        Image.fromarray(pixels).save(images / f"{name}.png")
+
+    for number in range(8):
+        paint(str(number))
+    options = {**SMALL, "data": f"folder:{images}", "steps": 2}
+    Trainer("denoise:0.2", "resnet", "single", **options).fit(tmp_path / "run")
+    Trainer("denoise:0.2", "resnet", "single", **options).fit(tmp_path / "run")
+    paint("3")
+    with pytest.raises(InputError, match="differs in images"):
+        Trainer("denoise:0.2", "resnet", "single", **options).fit(tmp_path / "run")

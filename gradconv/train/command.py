@@ -13,11 +13,12 @@ from gradconv.terminal import folder, make_console, progress_bar
 
 # What each choice is, for --help; names, types and defaults are those of TrainingConfig.
 HELP = {
-    "task": "denoise[:SIGMA[:UPPER]], deblur[:WIDTH[:SIGMA]], inpaint[:FRACTION[:SIDE]], superres.",
+    "task": "denoise[:SIGMA[:UPPER]], deblur[:WIDTH[:SIGMA]], inpaint[:FRACTION[:SIDE[:VALUE]]], "
+    "superres[:SIGMA]. Default: denoise.",
     "network": "resnet, unet or espcn. Default: resnet.",
     "conv": "standard or mfc (mesh-free). Default: standard.",
-    "strategy": "single, multiscale, full-multiscale, progressive, random-crops, multigrid. "
-    "Default: single.",
+    "strategy": "single, multiscale, full-multiscale, progressive, "
+    "random-crops[:LOW[:HIGH[:BELOW]]], multigrid[:CYCLES]. Default: single.",
     "data": "photographs, folder:PATH, corpus[:PATH], cifar10:PATH, stl10:PATH, celeba:PATH, "
     "urban100:PATH. Default: photographs.",
     "size": "Cells an axis of the finest mesh. Default: 64.",
@@ -107,8 +108,11 @@ def train_command(
     gradconv train --task denoise:0.2 --network unet --conv mfc --strategy full-multiscale \
                    --size 64 --levels 4 --counts 64,32,16,8 --stages 100,50,25,12 -o run
     """  # noqa: D301 (click wants the character \b itself)
+    from gradconv.errors import InputError
     from gradconv.train.trainer import Trainer
 
+    if timed and not dry_run:
+        raise InputError("`--time` must be given with `--dry-run`; got it alone")
     given = {name: read_choice(name, text) for name, text in flags.items() if text is not None}
     trainer = Trainer.from_config(_config_class().read(config, given))
     if dry_run:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import sys
 import tomllib
 from dataclasses import dataclass
 from numbers import Real
@@ -35,6 +35,8 @@ MANNER = (
     "checkpoint_every",
     "log_every",
 )
+NORMS = ("group", "instance", "batch")
+PADDINGS = ("periodic", "reflect", "zero")
 LARGEST_SIZE = 2**14
 LONGEST = 10**9
 
@@ -176,20 +178,12 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         # canonical specs, so that two spellings of a run are one run
         for name, registry in (("task", TASKS), ("strategy", STRATEGIES), ("data", IMAGES)):
-            object.__setattr__(self, name, registry.parse(getattr(self, name)).spec)
-        for name in ("counts", "stages", "stop", "mesh_free_widths"):
-            if isinstance(getattr(self, name), list):
-                object.__setattr__(self, name, tuple(getattr(self, name)))
+            self._set(name, registry.parse(getattr(self, name)).spec)
+        check_engine(self.device, self.precision, self.processes, self.nodes)
         self._check_mesh()
         self._check_numbers()
-        if self.conv not in CONVOLUTIONS:
-            raise unknown_name("conv", self.conv, CONVOLUTIONS)
-        if self.drawn not in DRAWN:
-            raise unknown_name("drawn", self.drawn, DRAWN)
-        if self.route not in ROUTES:
-            raise unknown_name("route", self.route, ROUTES)
+        self._check_names()
         RESTRICTIONS.parse(self.restriction)
-        check_engine(self.device, self.precision, self.processes, self.nodes)
         check_optimiser(self.optimiser, self.schedule)
         if self.budget is not None:
             Budget.parse(self.budget)
@@ -209,6 +203,17 @@ class TrainingConfig:
                 f"`size` must be divisible by {divisor} and at least {2 * divisor}, so that it can "
                 f"be halved to {self.levels} levels; got {self.size}"
             )
+
+    def _check_names(self) -> None:
+        known = {"conv": CONVOLUTIONS, "padding": PADDINGS, "drawn": DRAWN, "route": ROUTES}
+        if self.norm is not None:
+            known["norm"] = NORMS
+        for name, names in known.items():
+            value = getattr(self, name)
+            if not isinstance(value, str) or value not in names:
+                raise unknown_name(name, value, names)
+        if not isinstance(self.network, str) or not self.network.strip():
+            raise unknown_name("network", self.network, NETWORKS)
 
     def _check_numbers(self) -> None:
         whole = {
@@ -230,20 +235,31 @@ class TrainingConfig:
         for name in ("width", "layers", "batch", "microbatch"):
             if getattr(self, name) is not None:
                 check_number(name, getattr(self, name), 1, 10**6)
+                whole[name] = (1, 10**6)
+        for name in (*whole, "size", "levels", "channels", "processes", "nodes"):
+            self._set(name, int(getattr(self, name)))
         for name in ("counts", "stages"):
             if getattr(self, name) is not None:
-                check_wholes(name, getattr(self, name), self.levels)
-        for name in ("lr", "clip"):
-            _check_real(name, getattr(self, name), positive=True, optional=name == "clip")
-        _check_real("weight_decay", self.weight_decay)
-        _check_real("momentum", self.momentum, below=1.0)
+                self._set(name, check_wholes(name, getattr(self, name), self.levels))
+        self._set("lr", _real("lr", self.lr, positive=True))
+        self._set("weight_decay", _real("weight_decay", self.weight_decay))
+        self._set("momentum", _real("momentum", self.momentum, below=1.0))
+        if self.clip is not None:
+            self._set("clip", _real("clip", self.clip, positive=True))
+        if self.mesh_free_widths is not None:
+            self._set("mesh_free_widths", _range("mesh_free_widths", self.mesh_free_widths))
+        if self.stop is not None:
+            self._set("stop", _stop(self.stop))
         if self.memory is not None:
             check_gib(self.memory)
         for name in ("prefetch", "restarts"):
-            if getattr(self, name) not in (None, True, False):
-                raise InputError(
-                    f"`{name}` must be true or false; got {shortened(getattr(self, name))}"
-                )
+            value = getattr(self, name)
+            if not isinstance(value, bool) and (value is not None or name == "restarts"):
+                raise InputError(f"`{name}` must be true or false; got {shortened(value)}")
+
+    def _set(self, name: str, value: Any) -> None:
+        """Keep a value in the one form that its kind has: 1.0 for a rate of 1, no numpy number."""
+        object.__setattr__(self, name, value)
 
     @property
     def made_task(self) -> Task:
@@ -261,8 +277,6 @@ class TrainingConfig:
         """Numbers that strategies make their legs of."""
         stop = None
         if self.stop is not None:
-            if len(self.stop) != 2:
-                raise InputError(f"`stop` must be a window and a tolerance; got {self.stop}")
             stop = Stopping(*self.stop)
         return Schedule.of_paper(
             self.levels,
@@ -310,17 +324,35 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _check_real(
-    name: str,
-    value: object,
-    *,
-    positive: bool = False,
-    below: float = math.inf,
-    optional: bool = False,
-) -> None:
-    if optional and value is None:
-        return
+def _real(
+    name: str, value: object, *, positive: bool = False, below: float = sys.float_info.max
+) -> float:
     real = isinstance(value, Real) and not isinstance(value, bool)
-    if not real or not (0 <= float(value) < below) or (positive and not value):  # type: ignore[arg-type]
+    # false for NaN, and compared before it is converted: whole numbers may be too large for that
+    if not real or not 0 <= value < below or (positive and not value):  # type: ignore[operator]
         rule = "positive and finite" if positive else f"at least 0 and below {below:g}"
         raise InputError(f"`{name}` must be {rule}; got {shortened(value)}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _pair(name: str, value: object, rule: str) -> tuple[Any, Any]:
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        raise InputError(f"`{name}` must be {rule}; got {shortened(value)}")
+    return value[0], value[1]
+
+
+def _range(name: str, value: object) -> tuple[float, float]:
+    least, most = _pair(name, value, "the least and the greatest width")
+    found = _real(name, least, positive=True), _real(name, most, positive=True)
+    if found[0] > found[1]:
+        raise InputError(f"`{name}` must not fall; got {shortened(value)}")
+    return found
+
+
+def _stop(value: object) -> tuple[int, float]:
+    window, tolerance = _pair("stop", value, "a window and a tolerance")
+    try:
+        made = Stopping(window, tolerance)
+    except InputError as error:
+        raise InputError(f"`stop`: {error}") from None
+    return int(made.window), float(made.tolerance)

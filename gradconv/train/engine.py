@@ -163,9 +163,9 @@ def check_engine(device: str, precision: str, processes: int, nodes: int) -> Non
     InputError
         That names the argument.
     """
-    if device not in DEVICES:
+    if not isinstance(device, str) or device not in DEVICES:
         raise unknown_name("device", device, DEVICES)
-    if precision not in PRECISIONS:
+    if not isinstance(precision, str) or precision not in PRECISIONS:
         raise InputError(
             f"`precision` must be one of {', '.join(PRECISIONS)}; got {shortened(precision)}"
         )

@@ -63,6 +63,11 @@ class StepLosses:
     coarse: tuple[float, ...]
 
 
+def merges(model: nn.Module) -> bool:
+    """Whether parts of a step on one mesh may be one pass: not if outputs depend on the batch."""
+    return not any(isinstance(m, _BatchNorm) for m in model.modules())
+
+
 class StepGradient:
     """Adds up the gradient of a step, E g_L = E g_0 + Σ E[g_l − g_{l−1}], in few passes.
 
@@ -95,7 +100,7 @@ class StepGradient:
         self.model, self.loss, self.sampler, self.engine = model, loss, sampler, engine
         self.microbatch = microbatch
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.merges = not any(isinstance(m, _BatchNorm) for m in model.modules())
+        self.merges = merges(model)
 
     def draw(self, terms: Sequence[Term], first: int) -> StepData:
         """Draw this process's samples of a step, on the device.

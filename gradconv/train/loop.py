@@ -10,12 +10,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gradconv.errors import RunError, StorageError
-from gradconv.multilevel import MultilevelGradient
+from gradconv.errors import InputError, RunError, StorageError
 from gradconv.multilevel.costs.counting import LevelCost
 from gradconv.multilevel.costs.model import CostModel, step_work
 from gradconv.multilevel.costs.plan import Term
@@ -26,11 +24,10 @@ from gradconv.train.configuration import TrainingConfig
 from gradconv.train.engine import Engine
 from gradconv.train.gradient import Ahead, StepGradient, StepLosses
 from gradconv.train.interruption import Interruption
-from gradconv.train.logs import RunLog
-from gradconv.train.making import MOMENTS, Data, sampler_of, work_units
+from gradconv.train.making import Data, sampler_of, work_units
 from gradconv.train.optimisers import make_optimiser, make_schedule
-from gradconv.train.result import Totals, as_record
-from gradconv.train.scoring import score
+from gradconv.train.recording import Recorder
+from gradconv.train.result import Totals
 from gradconv.train.states import (
     flatten_state,
     load_optimiser,
@@ -107,8 +104,7 @@ class Loop:
         self.peak_bytes = 0.0
         self._base = data.sampler()
         self._checkpoints = None if folder is None else Checkpoints(folder / "checkpoints")
-        self._log = RunLog(folder) if folder is not None and engine.leads else None
-        self._monitor: MultilevelGradient | None = None
+        self._recorder = Recorder(model, data, engine, folder)
         self.optimiser = make_optimiser(
             config.optimiser,
             [p for p in model.parameters() if p.requires_grad],
@@ -121,12 +117,7 @@ class Loop:
     def notes(self) -> list[str]:
         """What the reader has to know."""
         own = [] if self._checkpoints is None else self._checkpoints.notes
-        return [*self._kept_notes, *own, *([] if self._log is None else self._log.notes)]
-
-    @property
-    def merges(self) -> bool:
-        """Whether all parts of a step on one mesh are one pass."""
-        return self._gradient(self.legs[0] if self.legs else None).merges
+        return [*self._kept_notes, *own, *self._recorder.notes]
 
     def start(
         self,
@@ -151,9 +142,15 @@ class Loop:
         self._kept_notes = list(notes)
         self.legs, self.peak_bytes = tuple(legs), peak_bytes
         self.flops = tuple(c.flops for c in costs)
+        shortest = min(leg.steps for leg in self.legs)
+        if self.config.restarts and self.config.warmup >= shortest:
+            raise InputError(
+                f"`warmup` must be less than the {shortest} steps of the shortest leg, since it "
+                f"begins anew with each (`restarts`); got {self.config.warmup}"
+            )
         self._make_schedule()
-        if self._log is not None:
-            self._log.rewind(0)
+        if self._recorder.log is not None:
+            self._recorder.log.rewind(0)
 
     def _make_schedule(self) -> None:
         config = self.config
@@ -190,7 +187,7 @@ class Loop:
         )
         self.flops, self.peak_bytes = tuple(state["flops"]), state["peak_bytes"]
         self._kept_notes = state["notes"]
-        self.model.load_state_dict(_part(tensors, "model."))
+        self._load_weights(_part(tensors, "model."))
         self.state = LoopState.of(state["loop"])
         self._make_schedule()
         load_optimiser(
@@ -200,9 +197,18 @@ class Loop:
             unflatten_state(_part(tensors, "schedule."), state["schedule"])
         )
         restore_random_states(_part(tensors, "random."), state["random"])
-        if self._log is not None:
-            self._log.rewind(step)
+        if self._recorder.log is not None:
+            self._recorder.log.rewind(step)
         return step
+
+    def _load_weights(self, tensors: dict[str, Tensor]) -> None:
+        try:
+            self.model.load_state_dict(tensors)
+        except RuntimeError as error:  # a caller's own module, of which the configuration is a name
+            first = " ".join(str(error).splitlines()[1:2]).strip()
+            raise InputError(
+                f"`model` must be that of the checkpoint; got {self.config.network}: {first}"
+            ) from None
 
     def save(self) -> None:
         """Write a checkpoint."""
@@ -227,8 +233,8 @@ class Loop:
         ):
             tensors |= {f"{name}.{key}": t for key, t in value[0].items()}
             state[name] = value[1]
-        if self._log is not None:
-            self._log.flush()
+        if self._recorder.log is not None:
+            self._recorder.log.flush()
         self._checkpoints.save(self.state.totals.steps, tensors, state)
 
     # -- the steps ------------------------------------------------------------------------------
@@ -253,8 +259,8 @@ class Loop:
                 while self.state.leg < len(self.legs):
                     self._run_leg(self.legs[self.state.leg], interruption, progress)
             finally:
-                if self._log is not None:
-                    self._log.close()
+                if self._recorder.log is not None:
+                    self._recorder.log.close()
 
     def _run_leg(self, leg: Leg, interruption: Interruption, progress: Progress | None) -> None:
         ahead = Ahead(self._gradient(leg), self._prefetches)
@@ -273,9 +279,8 @@ class Loop:
             return self.engine.device.type == "cuda"
         return self.config.prefetch
 
-    def _gradient(self, leg: Leg | None) -> StepGradient:
-        base, seed = self._base, self.config.seed
-        sampler = base if leg is None else sampler_of(leg, base, seed)
+    def _gradient(self, leg: Leg) -> StepGradient:
+        sampler = sampler_of(leg, self._base, self.config.seed)
         return StepGradient(self.model, mean_square, sampler, self.engine, self.config.microbatch)
 
     def _steps(self, leg: Leg, ahead: Ahead, progress: Progress | None) -> Iterator[None]:
@@ -299,7 +304,9 @@ class Loop:
             state.in_leg += 1
             if leg.stopping is not None:
                 state.losses.append(losses.loss)
-            self._note_step(leg, losses, norm, lr)
+            self._recorder.step(leg, state.leg, state.totals, losses, norm, lr)
+            if state.in_leg < leg.steps and self._recorder.validation_due(state.totals):
+                self._recorder.validate(state.leg, state.totals)
             if progress is not None:
                 progress(before + state.in_leg, total, self._cost_so_far(losses.loss))
             if state.totals.steps % config.checkpoint_every == 0:
@@ -346,7 +353,7 @@ class Loop:
     def _finish_leg(self, leg: Leg) -> None:
         """Validate, write down what the leg came to, and turn to the next."""
         state = self.state
-        scores = self._validate()
+        scores = self._recorder.validate(state.leg, state.totals)
         taken = {
             name: value - asdict(state.begun)[name] for name, value in asdict(state.totals).items()
         }
@@ -358,85 +365,6 @@ class Loop:
         if self.config.restarts and state.leg < len(self.legs):
             self._make_schedule()
         self.save()
-
-    # -- what is written down -------------------------------------------------------------------
-
-    def _note_step(self, leg: Leg, losses: StepLosses, norm: float, lr: float) -> None:
-        config, totals = self.config, self.state.totals
-        step = totals.steps
-        if self._log is not None and (step % config.log_every == 0 or step == 1):
-            self._log.step(
-                step=step,
-                leg=self.state.leg,
-                loss=losses.loss,
-                lr=lr,
-                gradient_norm=norm,
-                work=totals.work,
-                flops=totals.flops,
-                seconds=totals.seconds,
-                samples=totals.samples,
-            )
-            found = self._moments() if self._due(config.moments_every) else None
-            for place, term in enumerate(leg.terms):
-                self._log.level(
-                    step=step,
-                    level=term.level,
-                    samples=term.samples,
-                    fine_loss=losses.fine[place],
-                    coarse_loss=losses.coarse[place] if term.corrects else None,
-                    norm=None if found is None else found[0][term.level],
-                    variance=None if found is None else found[1][term.level],
-                )
-        if self._due(config.validate_every) and self.state.in_leg < leg.steps:
-            self._validate()
-
-    def _due(self, every: int) -> bool:
-        return bool(every) and self.state.totals.steps % every == 0
-
-    def _validate(self) -> dict[str, float] | None:
-        found = None
-        if self.engine.leads:
-            found = as_record(score(self.model, self._held, self.engine))
-            totals = self.state.totals
-            if self._log is not None and found is not None:
-                self._log.validation(
-                    step=totals.steps,
-                    leg=self.state.leg,
-                    work=totals.work,
-                    flops=totals.flops,
-                    seconds=totals.seconds,
-                    **found,
-                )
-        self.engine.wait()
-        found = self.engine.agreed(found)
-        return found
-
-    @property
-    def _held(self) -> Any:
-        if not hasattr(self, "_pairs"):
-            self._pairs = self.data.pairs("validation")
-        return self._pairs
-
-    def _moments(self) -> tuple[list[float | None], list[float]]:
-        """Norm of the mean and variance of each term, from samples of their own."""
-        config, levels = self.config, len(self.data.config.hierarchy)
-        if self._monitor is None:
-            self._monitor = MultilevelGradient(
-                self.model,
-                mean_square,
-                self.data.sampler(MOMENTS),
-                self.data.config.hierarchy,
-                [1] * levels,
-                seed=config.seed,
-            )
-        start = self.state.totals.steps * levels * config.moments_samples
-        self._monitor.load_state_dict({**self._monitor.state_dict(), "next": start})
-        with self.engine.autocast():
-            found = self._monitor.measure(config.moments_samples)
-        squares = [float(v) for v in np.asarray(found.mean_square)]
-        # the sampling error is taken off, which may leave less than nothing: not known then
-        norms = [math.sqrt(v) if v > 0 else None for v in squares]
-        return norms, [float(v) for v in found.difference]
 
     def _cost_so_far(self, loss: float) -> str:
         totals, name = self.state.totals, self.legs[self.state.leg].stage.finest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -160,11 +161,12 @@ def unresolved_kernels(notes: list[str]) -> Iterator[None]:
         Gets the note.
     """
     with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UnresolvedKernelWarning)  # whatever the caller does of them
         yield
     meshes = set()
     for one in caught:
         if issubclass(one.category, UnresolvedKernelWarning):
-            meshes.add(str(one.message).partition("mesh ")[2].partition(":")[0])
+            meshes.update(re.findall(r"mesh (\d[\d×]*)", str(one.message)))
         else:
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
     if meshes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import psutil
 import torch
@@ -43,12 +43,7 @@ def largest_pass(
         Processes that share the samples of a term.
     """
     found = (0.0, 0, 0)
-    for leg in legs:
-        samples = [0] * len(costs)
-        for term in leg.terms:
-            count = -(-term.samples // world)
-            for level in range(term.coarsest, term.level + 1):
-                samples[level] = samples[level] + count if merged else max(samples[level], count)
+    for samples in _samples(legs, len(costs), merged, world):
         for level, (count, cost) in enumerate(zip(samples, costs, strict=True)):
             most = pass_size(microbatch, len(costs) - 1 - level, dim)
             at_once = min(count, most) if most else count
@@ -56,6 +51,17 @@ def largest_pass(
                 taken = cost.fixed_bytes + at_once * cost.sample_bytes
                 found = max(found, (taken, level, at_once))
     return found
+
+
+def _samples(legs: Sequence[Leg], levels: int, merged: bool, world: int) -> Iterator[list[int]]:
+    """Samples that may be in one pass on each level, leg by leg, if no microbatch bounds it."""
+    for leg in legs:
+        samples = [0] * levels
+        for term in leg.terms:
+            count = -(-term.samples // world)
+            for level in range(term.coarsest, term.level + 1):
+                samples[level] = samples[level] + count if merged else max(samples[level], count)
+        yield samples
 
 
 def available_bytes(device: torch.device, memory: float | None) -> float:
@@ -88,17 +94,26 @@ def check_memory(
         raise InputError(
             f"`microbatch` must let every pass fit into memory: {samples} samples on level {level} "
             f"take about {MARGIN * taken / GIB:.3g} GiB and {free / GIB:.3g} GiB are free; "
-            f"{_advice(costs, dim, free)}"
+            f"{_advice(legs, costs, dim, merged, free, world)}"
         )
     return taken
 
 
-def _advice(costs: Sequence[LevelCost], dim: int, free: float) -> str:
+def _advice(
+    legs: Sequence[Leg],
+    costs: Sequence[LevelCost],
+    dim: int,
+    merged: bool,
+    free: float,
+    world: int,
+) -> str:
     """Name the largest microbatch that fits on every level."""
     fits = []
-    for level, cost in enumerate(costs):
-        room = (free / MARGIN - cost.fixed_bytes) / max(cost.sample_bytes, 1.0)
-        fits.append(int(room // 2 ** (dim * (len(costs) - 1 - level))))
+    for samples in _samples(legs, len(costs), merged, world):
+        for level, (count, cost) in enumerate(zip(samples, costs, strict=True)):
+            room = (free / MARGIN - cost.fixed_bytes) / max(cost.sample_bytes, 1.0)
+            if count > room:  # where all samples fit, no microbatch is too large
+                fits.append(int(room // 2 ** (dim * (len(costs) - 1 - level))))
     most = min(fits)
     if most < 1:
         return "not one sample fits: take a smaller `size` or network"

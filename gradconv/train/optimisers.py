@@ -43,9 +43,9 @@ def check_optimiser(optimiser: str, schedule: str) -> None:
     InputError
         With the nearest known one.
     """
-    if optimiser not in OPTIMISERS:
+    if not isinstance(optimiser, str) or optimiser not in OPTIMISERS:
         raise unknown_name("optimiser", optimiser, OPTIMISERS)
-    if schedule not in SCHEDULES:
+    if not isinstance(schedule, str) or schedule not in SCHEDULES:
         raise unknown_name("schedule", schedule, SCHEDULES)
 
 
@@ -89,7 +89,8 @@ def make_schedule(
     lr : float
         Its learning rate.
     steps, warmup : int
-        Steps in all, and those of the warm-up among them.
+        Steps in all, and those of the warm-up among them, over which the rate rises to where the
+        schedule starts ("onecycle": at a 25th of `lr`).
 
     Raises
     ------

@@ -53,6 +53,7 @@ def seconds_of_legs(
         for leg in legs
     ]
     number = 0
+    model.zero_grad(set_to_none=True)  # gradients add up in place
     with preserved_random_state(str(engine.device)):
         for turn in range(repeats + 1):
             for leg, step, taken in zip(legs, steps, found, strict=True):

@@ -23,6 +23,7 @@ from gradconv.train.budget import Budget, fit_to_budget
 from gradconv.train.configuration import TrainingConfig
 from gradconv.train.engine import Engine
 from gradconv.train.forecast import forecast
+from gradconv.train.gradient import merges
 from gradconv.train.loop import Loop
 from gradconv.train.making import (
     Data,
@@ -36,7 +37,7 @@ from gradconv.train.memory import available_bytes, check_memory
 from gradconv.train.result import SCHEMA, TrainingResult, as_record
 from gradconv.train.scoring import degraded_scores, score
 from gradconv.train.strategies import STRATEGIES, Leg, Strategy
-from gradconv.train.tasks import Task
+from gradconv.train.tasks import TASKS, Task
 from gradconv.train.timing import seconds_of_legs
 
 RESULT = "result.json"
@@ -96,8 +97,8 @@ class Trainer:
             raise InputError(f"`model` must be a name or a torch.nn.Module; got {shortened(model)}")
         own = None if isinstance(model, str) else model
         options["network"] = model if own is None else f"{type(own).__name__} of the caller"
-        options["task"] = task if isinstance(task, str) else task.spec
-        options["strategy"] = strategy if isinstance(strategy, str) else strategy.spec
+        options["task"] = TASKS.parse(task).spec
+        options["strategy"] = STRATEGIES.parse(strategy).spec
         self._prepare(TrainingConfig(**options), own)
 
     @classmethod
@@ -172,6 +173,7 @@ class Trainer:
             microbatch=self.config.microbatch,
             noise_drawn=self.config.drawn,
             accumulation=self.config.accumulation,
+            merged=merges(self.model),
         )
 
     def fit(
@@ -198,7 +200,10 @@ class Trainer:
         """
         path = None if folder is None else Path(folder)
         identity = self.config.identity()
-        store = None if path is None else ResultFolder(path, identity)
+        store = None
+        if path is not None:  # images that have changed since are another run
+            images = self.data.source.fingerprint()
+            store = ResultFolder(path, {**identity, "images": images})
         device = str(self.engine.device)
         with (
             _threads(self.config.threads),
@@ -210,7 +215,7 @@ class Trainer:
             loop = Loop(self.model, self.data, self.engine, self.config, path)
             state = loop.restored()
             if state is None:
-                peak = self._check_memory(loop)
+                peak = self._check_memory()
                 loop.start(self.legs, self.costs, peak, self.notes)
             if store is not None and self.engine.leads:
                 store.open()
@@ -221,14 +226,14 @@ class Trainer:
             write_atomically(path / RESULT, text.encode())
         return result
 
-    def _check_memory(self, loop: Loop) -> float:
+    def _check_memory(self) -> float:
         engine, config = self.engine, self.config
         return check_memory(
             self.legs,
             self.costs,
             self.hierarchy.dim,
             config.microbatch,
-            loop.merges,
+            merges(self.model),
             available_bytes(engine.device, config.memory),
             engine.world,
         )

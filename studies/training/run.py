@@ -1,7 +1,7 @@
 """Train what the configuration says: ``python studies/training/run.py [BLOCK ...] [--workers N]``.
 
-Each run is kept in ``runs/`` as it ends, so that an interrupted study goes on; a block whose runs
-are all there is written to ``results/BLOCK.json``.
+Each run is kept in ``runs/COMMIT/`` as it ends, so that an interrupted study goes on; a block whose
+runs are all there is written to ``results/BLOCK.json``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gradconv.train.trainer import Trainer
 HERE = Path(__file__).resolve().parent
 RUNS, RESULTS = HERE / "runs", HERE / "results"
 SCHEMA = "gradconv.training-study/1"
-KEPT = ("test", "degraded", "totals", "legs", "peak_bytes", "parameters", "levels", "notes")
+KEPT = ("test", "degraded", "totals", "legs", "peak_bytes", "parameters", "notes")
 Choices = dict[str, Any]
 
 
@@ -60,7 +60,7 @@ def runs_of(block: Choices, study: Choices) -> list[Choices]:
 def train(run: Choices) -> Choices:
     """One run, or what is kept of it."""
     config = TrainingConfig.read(None, {k: _tuple(v) for k, v in run["options"].items()})
-    path = RUNS / f"{configuration_hash(config.identity())[:24]}.json"
+    path = RUNS / run["source"] / f"{configuration_hash(config.identity())[:24]}.json"
     if path.exists():
         return json.loads(path.read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as folder:
@@ -76,10 +76,10 @@ def train(run: Choices) -> Choices:
     if "levels" in curves:  # only the rows in which moments were measured
         head, *rows = curves["levels"]
         curves["levels"] = [head, *(row for row in rows if row[-1])]
-    origin = document["provenance"]
     kept = {
         **{key: document[key] for key in KEPT},
-        **{key: origin[key] for key in ("commit", "dirty", "configuration_hash", "device")},
+        "sizes": document["levels"],
+        "configuration_hash": document["provenance"]["configuration_hash"],
         "curves": curves,
     }
     write_atomically(path, json.dumps(kept).encode())
@@ -90,18 +90,18 @@ def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def write(block: Choices, study: Choices, runs: list[Choices], found: list[Choices]) -> None:
+def origin_of(block: Choices, study: Choices) -> Choices:
+    """Where the runs of a block come from; to be asked before any result is written."""
+    kept = ("base", "setups", "seeds")
+    configuration = {"block": block, **{key: study[key] for key in kept}}
+    device = str({**study["base"], **block.get("base", {})}["device"])
+    return provenance(configuration, study["seeds"][0], device, "float32")
+
+
+def write(block: Choices, origin: Choices, runs: list[Choices], found: list[Choices]) -> None:
     """Put the runs of a block together."""
-    commits = {(r["commit"], r["dirty"]) for r in found}
-    if len(commits) != 1:
-        raise SystemExit(f"{block['name']}: runs of {len(commits)} commits; remove {RUNS}")
-    configuration = {"base": study["base"], "block": block, "seeds": study["seeds"]}
-    device = str(runs[0]["options"]["device"])
-    origin = provenance(configuration, study["seeds"][0], device, "float32")
-    origin["commit"], origin["dirty"] = commits.pop()
     records = [
-        {**run["label"], "seed": run["options"]["seed"]}
-        | {k: v for k, v in one.items() if k not in ("commit", "dirty", "device")}
+        {**run["label"], "seed": run["options"]["seed"], **one}
         for run, one in zip(runs, found, strict=True)
     ]
     document = {"schema": SCHEMA, "block": block["name"], "provenance": origin, "runs": records}
@@ -119,8 +119,11 @@ def main() -> None:
     study = setup()
     blocks = {block["name"]: block for block in study["block"]}
     wanted = arguments.blocks or [n for n, b in blocks.items() if "hardware" not in b]
+    origins = {name: origin_of(blocks[name], study) for name in wanted}
     for name in wanted:
-        runs = runs_of(blocks[name], study)
+        origin = origins[name]
+        source = (origin["commit"] or "none")[:12] + ("-dirty" if origin["dirty"] else "")
+        runs = [{**run, "source": source} for run in runs_of(blocks[name], study)]
         found: list[Any] = [None] * len(runs)
         results = compute(train, runs, workers=arguments.workers)
         for done, (index, one) in enumerate(results, 1):
@@ -131,7 +134,7 @@ def main() -> None:
                 file=sys.stderr,
                 flush=True,
             )
-        write(blocks[name], study, runs, found)
+        write(blocks[name], origin, runs, found)
 
 
 if __name__ == "__main__":

@@ -74,7 +74,11 @@ class Band:
 
 
 def choose_band(
-    coefficients: np.ndarray, quadratic: np.ndarray, drift: np.ndarray, tolerance: float
+    coefficients: np.ndarray,
+    quadratic: np.ndarray,
+    drift: np.ndarray,
+    tolerance: float,
+    highest: tuple[float, ...] | None = None,
 ) -> Band:
     """Smallest ellipse outside which output and gradients miss less than the tolerance.
 
@@ -88,6 +92,10 @@ def choose_band(
         b.
     tolerance : float
         Relative error under white input, in the Euclidean norm.
+    highest : tuple of float, optional
+        Highest frequency of the mesh along each axis. If the least band that is ever chosen for
+        these kernels holds all of the mesh's, it is given as it is, and the search is saved: on
+        coarse meshes it would take as long as the convolution.
 
     Returns
     -------
@@ -106,15 +114,34 @@ def choose_band(
     shape = _matrix(shared @ _inverse(quadratic, dim) / shared.sum(), dim)
     root = np.linalg.cholesky(shape)  # k = root k', so that Σ c² A⁻¹ becomes the identity
     lowest, spread, trace = _decay(_congruent(quadratic, root), dim)
-    energies = _energies(square, weight, root, dim)
-    ends = _band_end(energies, lowest, spread, trace, tolerance, dim)
-    metric = np.linalg.inv(shape) / ends
+    metric = np.linalg.inv(shape)
+    least = _least_end(lowest, tolerance)
+    if highest is not None and _corner(metric, highest) <= least:
+        ends = least
+    else:
+        energies = _energies(square, weight, root, dim)
+        ends = _band_end(energies, lowest, spread, trace, tolerance, dim)
+    metric = metric / ends
     widest = float(np.sqrt(2.0 * _largest(quadratic, dim).max()))
     # exp(−r²/2w²) falls to the tolerance at r = w √(2 log 1/tol); one width more makes up for the
     # powers of r/w in derivatives, and in the gradients by A and b.
     radius = widest * (np.sqrt(2.0 * np.log(1.0 / tolerance)) + 1.0)
     radius += float(np.abs(drift).max(initial=0.0))
     return Band((metric + metric.T) / 2.0, radius)
+
+
+def _least_end(lowest: np.ndarray, tolerance: float) -> float:
+    """Where the search for ρ² begins, in units of 1/eigenvalue."""
+    return float(0.25 * np.log(1.0 / tolerance) / lowest.max())
+
+
+def _corner(metric: np.ndarray, highest: tuple[float, ...]) -> float:
+    """Largest kᵀMk on a box of frequencies: at one of its corners."""
+    signs = np.stack(np.meshgrid(*[(-1.0, 1.0)] * len(highest), indexing="ij")).reshape(
+        len(highest), -1
+    )
+    corners = signs * np.array(highest)[:, None]
+    return float(np.einsum("an,ab,bn->n", corners, metric, corners).max())
 
 
 # Symmetric matrices are upper triangles, ``(pairs, d(d+1)/2)``: formulas for all of them at once
@@ -245,8 +272,8 @@ def _band_end(
         beyond = np.tensordot(weights, tails, axes=2) > allowed[:, None]
         return np.asarray(beyond.any(axis=0))
 
-    # In units of 1/eigenvalue; beyond the last end no tolerance is missed.
-    first = 0.25 * np.log(1.0 / tolerance) / np.exp(high)
+    # Beyond the last end no tolerance is missed.
+    first = _least_end(lowest, tolerance)
     last = (np.log(1.0 / tolerance) + 12.0) / np.exp(low)
     steps = np.linspace(0.0, 1.0, _ENDS)
     for _ in range(3):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gradconv.nn.engine.buffers import empty
-from gradconv.nn.engine.layout import Modes, modes_of, side
+from gradconv.nn.engine.layout import Kernels, Modes, array_of, modes_of, padded, side, table_of
 from gradconv.nn.engine.plan import Plan
 from gradconv.nn.engine.threads import share
 
@@ -24,17 +24,28 @@ if TYPE_CHECKING:
 
 _MOMENT_BYTES = 2**26  # of the partial sums of parameter gradients
 _CHUNKS = (4, 16)  # partial sums: at least, and at most
+# Where `numba_batched` is faster, found by forward and backward passes of both ways in turn, on one
+# thread, of 8² to 64² points, 8 to 192 samples and 16 to 64 channels: on up to _SMALL points, from
+# _FEW samples and channels on, and with a sample times channel, up to _WIDE of them, a point. In
+# double precision, with vectors of half the length, a point counts twice.
+_SMALL, _FEW, _WIDE = 32**2, 16, 32
+_WASTE = 1.5  # by which padding may multiply the channel pairs
 _LARGEST = 4096  # mode numbers up to here have exact phases in single precision
 
 
 @lru_cache(maxsize=1)
-def _kernels() -> tuple[ModuleType, ModuleType, ModuleType] | str:
+def _kernels() -> tuple[ModuleType, ...] | str:
     """The modules of kernels, or why there are none."""
     try:
-        from gradconv.nn.engine import numba_exponentials, numba_mixing, numba_transform
+        from gradconv.nn.engine import (
+            numba_batched,
+            numba_exponentials,
+            numba_mixing,
+            numba_transform,
+        )
     except Exception as error:  # a broken installation of numba raises anything
         return f"numba cannot be used: {error}"
-    return numba_transform, numba_mixing, numba_exponentials
+    return numba_transform, numba_mixing, numba_exponentials, numba_batched
 
 
 def available() -> tuple[bool, str | None]:
@@ -70,62 +81,7 @@ def supports(x: Tensor, shape: tuple[int, ...], groups: int, plan: Plan) -> str 
     return available()[1]
 
 
-class _Kernels:
-    """Kernels of all channel pairs as the compiled code wants them; a line is 2-D with j2 = 0."""
-
-    def __init__(self, coefficients: Tensor, quadratic: Tensor, drift: Tensor, plan: Plan) -> None:
-        _, _, exponentials = _modules()
-        c, q, b = (_array(v) for v in (coefficients, quadratic, drift))
-        self.dim, self.columns = plan.dim, c.shape[3]
-        lengths = tuple(a.length for a in plan.axes)
-        if plan.dim == 1:
-            lengths = (*lengths, 1.0)
-            q = np.concatenate([q, np.zeros((*q.shape[:3], 2), q.dtype)], axis=3)
-            b = np.concatenate([b, np.zeros_like(b)], axis=3)
-        k1, k2 = (2.0 * np.pi / v for v in lengths)
-        self.scale = np.array([1.0, k1, k2, k1 * k1, k1 * k2, k2 * k2])
-        self.prepared = np.empty((*c.shape[:3], exponentials.PREPARED), c.dtype)
-        flaw = exponentials.prepare(
-            np.ascontiguousarray(q).reshape(-1, 3),
-            np.ascontiguousarray(b).reshape(-1, 2),
-            *lengths,
-            exponentials.rows_together(c.itemsize),
-            self.prepared.reshape(-1, exponentials.PREPARED),
-        )
-        full = {1: 1, 2: 3, 3: 6}[self.columns] if plan.dim == 1 else self.columns
-        self.coefficients = np.zeros((*c.shape[:3], full), c.dtype)
-        self.coefficients[..., self._places] = c * self.scale[self._places]
-        self.coefficients[..., 0] += flaw.reshape(c.shape[:3])
-        self.amplitude = c[..., 0]
-
-    @property
-    def _places(self) -> list[int]:
-        """Where the plan's monomials are among 1, k1, k2, k1², k1k2, k2²."""
-        return [[0, 1, 3], list(range(6))][self.dim - 1][: self.columns]
-
-    @property
-    def plain(self) -> bool:
-        """Whether a symbol is an amplitude times an exponential."""
-        return self.coefficients.shape[2:] == (1, 1)
-
-    def gradients(self, moments: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """By coefficients, quadratic and drift from the moments, ``(O, I, E, 1 or 2, 6)``."""
-        one, k1, k2, k11, k12, k22 = (self.scale[i] for i in range(6))
-        by = moments[..., 0, :]
-        own = by * self.amplitude[..., None] if self.plain else moments[..., 1, :]
-        monomials = by[..., [0, 4, 5, 1, 2, 3]] * np.array([one, k1, k2, -k11, -k12, -k22])
-        quadratic = own[..., 1:4] * np.array([-k11, -2.0 * k12, -k22])
-        drift = own[..., 4:6] * np.array([k1, k2])
-        if self.dim == 1:
-            quadratic, drift = quadratic[..., :1], drift[..., :1]
-        return monomials[..., self._places], quadratic, drift
-
-
-def _array(x: Tensor) -> np.ndarray:
-    return x.detach().contiguous().numpy()
-
-
-def _modules() -> tuple[Any, Any, Any]:
+def _modules() -> tuple[Any, ...]:
     found = _kernels()
     if isinstance(found, str):
         raise RuntimeError(found)
@@ -134,9 +90,9 @@ def _modules() -> tuple[Any, Any, Any]:
 
 def _analyse(x: Tensor, output: bool, modes: Modes, plan: Plan, spectrum: Tensor) -> None:
     """Fields on one of the meshes to spectra, ``(B, C, 2, places)``."""
-    transform, _, _ = _modules()
+    transform = _modules()[0]
     flat = spectrum.numpy().reshape(-1, 2, modes.length)
-    fields = _array(x).reshape(-1, *x.shape[2:])
+    fields = array_of(x).reshape(-1, *x.shape[2:])
     sides = [side(a, output, fields.dtype) for a in plan.axes]
     sizes, matrices = [s.sizes for s in sides], [s.analysis for s in sides]
     if plan.dim == 1:
@@ -150,7 +106,7 @@ def _analyse(x: Tensor, output: bool, modes: Modes, plan: Plan, spectrum: Tensor
 
 def _synthesise(spectrum: Tensor, output: bool, modes: Modes, plan: Plan) -> Tensor:
     """Spectra, weighted by how many modes each stands for, to fields on one of the meshes."""
-    transform, _, _ = _modules()
+    transform = _modules()[0]
     sizes_of = [a.out if output else a.n for a in plan.axes]
     y = empty((*spectrum.shape[:2], *sizes_of), spectrum)
     fields = y.numpy().reshape(-1, *sizes_of)
@@ -198,10 +154,13 @@ def forward(
     -------
     y : Tensor, shape ``(B, out, *out_shape)``
     spectrum : Tensor, shape ``(B, in, 2, places)``
-        In the order of the kernels; `modes` gives that of the plan.
+        In the order of the kernels; `modes` gives that of the plan. Where `batches` says so,
+        ``(modes, B, groups, 2, in / groups)``.
     """
-    _, mixing, _ = _modules()
-    kernels = _Kernels(coefficients, quadratic, drift, plan)
+    mixing = _modules()[1]
+    kernels = Kernels(coefficients, quadratic, drift, plan)
+    if batches(x, coefficients.shape, groups, plan):
+        return _forward_batched(x, kernels, groups, plan, bias)
     dtype = kernels.prepared.dtype
     modes = modes_of(plan, x.shape[0] * x.shape[1], dtype)
     spectrum = empty((*x.shape[:2], 2, modes.length), x)
@@ -244,18 +203,19 @@ def backward(
         Whether the gradient by the input, those by the kernels, and that by the bias are wanted;
         the others are None.
     """
-    _, mixing, _ = _modules()
-    kernels = _Kernels(coefficients, quadratic, drift, plan)
-    x = _array(spectrum)
+    mixing = _modules()[1]
+    kernels = Kernels(coefficients, quadratic, drift, plan)
+    if spectrum.ndim == 5:
+        return _backward_batched(grad_y, spectrum, kernels, groups, plan, needs)
+    x = array_of(spectrum)
     dtype = kernels.prepared.dtype
     modes = modes_of(plan, x.shape[0] * x.shape[1], dtype)
     by_output = empty((*grad_y.shape[:2], 2, modes.length), grad_y)
     _analyse(grad_y.detach(), True, modes, plan, by_output)
     by_spectrum = empty(tuple(spectrum.shape) if needs[0] else (1, 1, 1, 1), spectrum)
     shape = (*kernels.prepared.shape[:3], 1 if kernels.plain else 2, mixing.MOMENTS)
-    least, most = _CHUNKS
-    chunks = min(max(_MOMENT_BYTES // (8 * int(np.prod(shape))), least), most, modes.blocks)
-    cuts = [modes.blocks * c // chunks for c in range(chunks + 1)]
+    cuts = _chunks(shape, modes.blocks)
+    chunks = len(cuts) - 1
     moments = np.zeros((chunks, *shape))
 
     def work(begin: int, end: int) -> None:
@@ -273,11 +233,136 @@ def backward(
         by_bias = by_output[:, :, 0, modes.mean].sum(dim=0)
     elif needs[2]:
         by_bias = grad_y.detach().sum(dim=(0, *range(2, grad_y.ndim)))
+    by_kernels = kernels.gradients(moments.sum(axis=0)) if needs[1] else (None,) * 3
+    return by_x, *by_kernels, by_bias
+
+
+def _chunks(shape: tuple[int, ...], blocks: int) -> list[int]:
+    """Ends of runs of blocks with partial sums, in double precision, of their own."""
+    least, most = _CHUNKS
+    chunks = min(max(_MOMENT_BYTES // (8 * int(np.prod(shape))), least), most, blocks)
+    return [blocks * c // chunks for c in range(chunks + 1)]
+
+
+def batches(x: Tensor, shape: tuple[int, ...], groups: int, plan: Plan) -> bool:
+    """Whether `numba_batched` computes this: where there are many samples on a small mesh.
+
+    Parameters
+    ----------
+    x, shape, groups, plan
+        As in `supports`.
+    """
+    channels = (shape[0] // groups, shape[1])
+    batch = x.shape[0]
+    points = int(np.prod([a.n for a in plan.axes])) * x.element_size() // 4
+    waste = np.prod([padded(c) / c for c in channels])
+    return bool(
+        plan.dim == 2
+        and points <= _SMALL
+        and batch >= _FEW
+        and batch * min(*channels, _WIDE) >= points
+        and min(channels) >= _FEW
+        and waste <= _WASTE
+    )
+
+
+def _plane(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A line is a plane of one column."""
+    return (*shape, 1)[:2]
+
+
+def _analyse_batched(x: Tensor, groups: int, output: bool, plan: Plan) -> Tensor:
+    """Fields on one of the meshes to ``(modes, B, groups, 2, channels / groups, padded)``."""
+    table = table_of(plan, array_of(x).dtype)
+    fields = array_of(x).reshape(len(x), groups, x.shape[1] // groups, *_plane(x.shape[2:]))
+    spectrum = empty((plan.modes, len(x), groups, 2, padded(fields.shape[2])), x)
+    waves = table.analysis[output]
+    work = partial(_modules()[3].analyse, fields, *waves, *table.numbers, spectrum.numpy())
+    share(work, len(x))
+    return spectrum
+
+
+def _synthesise_batched(spectrum: Tensor, channels: int, output: bool, plan: Plan) -> Tensor:
+    """Such spectra to fields of as many channels."""
+    table = table_of(plan, spectrum.numpy().dtype)
+    batch, groups = spectrum.shape[1:3]
+    sizes = tuple(a.out if output else a.n for a in plan.axes)
+    y = empty((batch, channels, *sizes), spectrum)
+    fields = y.numpy().reshape(batch, groups, channels // groups, *_plane(sizes))
+    waves = table.synthesis[output]
+    share(
+        partial(
+            _modules()[3].synthesise,
+            spectrum.numpy(), table.weights, *waves, *table.numbers, fields,
+        ),
+        batch,
+    )  # fmt: skip
+    return y
+
+
+def _forward_batched(
+    x: Tensor, kernels: Kernels, groups: int, plan: Plan, bias: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    outs, ins = kernels.prepared.shape[:2]
+    table = table_of(plan, kernels.prepared.dtype)
+    spectrum = _analyse_batched(x.detach(), groups, False, plan)
+    mixed = empty((*spectrum.shape[:4], padded(outs // groups)), x)
+    numbers = table.numbers.astype(kernels.prepared.dtype)
+    work = partial(
+        _modules()[3].mix, spectrum.numpy(), *kernels.by_rows(groups, False), *numbers,
+        mixed.numpy(),
+    )  # fmt: skip
+    share(work, plan.modes)
+    if bias is not None and plan.mean is not None:
+        mixed[plan.mean, :, :, 0, : outs // groups] += bias.detach().reshape(groups, -1)
+    y = _synthesise_batched(mixed, outs, True, plan)
+    if bias is not None and plan.mean is None:
+        y += bias.detach().reshape(-1, *(1,) * plan.dim)
+    return y, spectrum[..., :ins]
+
+
+def _backward_batched(
+    grad_y: Tensor,
+    spectrum: Tensor,
+    kernels: Kernels,
+    groups: int,
+    plan: Plan,
+    needs: tuple[bool, bool, bool],
+) -> tuple[Tensor | None, ...]:
+    outs, ins = kernels.prepared.shape[:2]
+    dtype = kernels.prepared.dtype
+    table = table_of(plan, dtype)
+    room = padded(ins) - ins
+    x = array_of(torch.nn.functional.pad(spectrum, (0, room)) if room else spectrum)
+    by_output = _analyse_batched(grad_y.detach(), groups, True, plan)
+    by_spectrum = empty(tuple(x.shape) if needs[0] else (1,) * 5, spectrum)
+    prepared, coefficients = kernels.by_rows(groups, True)
+    kinds = _modules()[1].MOMENTS * (1 if kernels.plain else 2)
+    shape = (kinds, *prepared.shape[1:])
+    cuts = _chunks(shape, plan.modes)
+    moments = np.zeros((len(cuts) - 1, *shape))
+    numbers = table.numbers.astype(dtype)
+
+    def work(begin: int, end: int) -> None:
+        for chunk in range(begin, end):
+            _modules()[3].mix_adjoint(
+                by_output.numpy(), x, prepared, coefficients, *numbers, table.weights,
+                *needs[:2], by_spectrum.numpy(), moments[chunk], cuts[chunk], cuts[chunk + 1],
+            )  # fmt: skip
+
+    share(work, len(moments))
+    by_x = _synthesise_batched(by_spectrum, ins * groups, False, plan) if needs[0] else None
+    by_bias = None
+    if needs[2] and plan.mean is not None:
+        by_bias = by_output[plan.mean, :, :, 0, : outs // groups].sum(dim=0).reshape(-1)
+    elif needs[2]:
+        by_bias = grad_y.detach().sum(dim=(0, *range(2, grad_y.ndim)))
     if not needs[1]:
         return by_x, None, None, None, by_bias
-    found = kernels.gradients(moments.sum(axis=0))
-    c, q, b = (torch.from_numpy(v.astype(dtype)) for v in found)
-    return by_x, c, q, b, by_bias
+    # (kinds, groups, E, O, I) to (O, I, E, 1 or 2, 6)
+    total = moments.sum(axis=0)[..., : outs // groups, :ins].transpose(1, 3, 4, 2, 0)
+    total = total.reshape(outs, ins, total.shape[3], -1, _modules()[1].MOMENTS)
+    return by_x, *kernels.gradients(total), by_bias
 
 
 def modes(spectrum: Tensor, groups: int, plan: Plan) -> Tensor:
@@ -285,11 +370,13 @@ def modes(spectrum: Tensor, groups: int, plan: Plan) -> Tensor:
 
     Parameters
     ----------
-    spectrum : Tensor, shape ``(B, in, 2, places)``
+    spectrum : Tensor
         From `forward`, or a gradient by it.
     groups, plan
         As in `forward`.
     """
+    if spectrum.ndim == 5:
+        return spectrum.permute(3, 1, 2, 4, 0).reshape(2, -1, plan.modes)
     places = torch.from_numpy(modes_of(plan, 1, np.dtype(np.float32)).order)
     flat = spectrum.reshape(-1, 2, spectrum.shape[-1]).transpose(0, 1)
     return flat.index_select(2, places)

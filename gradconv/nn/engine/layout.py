@@ -1,4 +1,4 @@
-"""How the compiled code lays out waves and modes in memory."""
+"""How the compiled code lays out waves, modes and kernels in memory."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from gradconv.nn.engine.plan import AxisPlan, Plan
 
+LANES = 16  # channels of `numba_batched` are padded to multiples: a vector in single precision
 _COLUMN = 8  # modes of a row that lie together
 _BLOCK = 256  # modes mixed at once, where so many fit into the cache
 _CACHE = 2**18  # bytes of the input's spectrum on a block
@@ -165,3 +168,110 @@ def _in_line(plan: Plan) -> tuple[np.ndarray, ...]:
     place = np.arange(length)
     numbers = np.stack([place, np.zeros_like(place)])
     return place[:count], np.empty((0, 0), np.int64), np.array([0, length]), numbers, place < count
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Waves and modes of a plan for `numba_batched`; a line is a field of one column.
+
+    Waves are those of the input's mesh and of the output's, of each axis.
+    """
+
+    analysis: tuple[tuple[np.ndarray, np.ndarray], ...]  # (2, J + 1, n)
+    synthesis: tuple[tuple[np.ndarray, np.ndarray], ...]  # (n, 2, J + 1)
+    numbers: np.ndarray  # signed j of both axes, (2, modes)
+    weights: np.ndarray  # how many modes each stands for, (modes,)
+
+
+@lru_cache(maxsize=32)
+def table_of(plan: Plan, dtype: np.dtype[Any]) -> Table:
+    """Tables of a plan; made once, as plans are."""
+    one = np.array([[[1.0]], [[0.0]]])
+    meshes = []
+    for output in (False, True):
+        waves = [a.inverse if output else a.forward for a in plan.axes]
+        meshes.append(waves + [one] * (2 - plan.dim))
+    analysis = [[np.ascontiguousarray(w.transpose(0, 2, 1), dtype) for w in m] for m in meshes]
+    synthesis = [[np.ascontiguousarray(w.transpose(1, 0, 2), dtype) for w in m] for m in meshes]
+    kept = [*plan.kept, *[np.zeros_like(plan.kept[-1])] * (2 - plan.dim)]
+    return Table(
+        tuple((a, b) for a, b in analysis),
+        tuple((a, b) for a, b in synthesis),
+        np.stack(kept),
+        plan.weights.astype(dtype),
+    )
+
+
+def padded(channels: int) -> int:
+    """Channels with those that fill the last vector."""
+    return -(-channels // LANES) * LANES
+
+
+def array_of(x: Tensor) -> np.ndarray:
+    """Numbers of a tensor, one after the other in memory."""
+    return x.detach().contiguous().numpy()
+
+
+class Kernels:
+    """Kernels of all channel pairs as the compiled code wants them; a line is 2-D with j2 = 0."""
+
+    def __init__(self, coefficients: Tensor, quadratic: Tensor, drift: Tensor, plan: Plan) -> None:
+        from gradconv.nn.engine import numba_exponentials
+
+        exponentials: Any = numba_exponentials  # typed by numba
+        c, q, b = (array_of(v) for v in (coefficients, quadratic, drift))
+        self.dim, self.columns = plan.dim, c.shape[3]
+        lengths = tuple(a.length for a in plan.axes)
+        if plan.dim == 1:
+            lengths = (*lengths, 1.0)
+            q = np.concatenate([q, np.zeros((*q.shape[:3], 2), q.dtype)], axis=3)
+            b = np.concatenate([b, np.zeros_like(b)], axis=3)
+        k1, k2 = (2.0 * np.pi / v for v in lengths)
+        self.scale = np.array([1.0, k1, k2, k1 * k1, k1 * k2, k2 * k2])
+        self.prepared = np.empty((*c.shape[:3], exponentials.PREPARED), c.dtype)
+        flaw = exponentials.prepare(
+            np.ascontiguousarray(q).reshape(-1, 3),
+            np.ascontiguousarray(b).reshape(-1, 2),
+            *lengths,
+            exponentials.rows_together(c.itemsize),
+            self.prepared.reshape(-1, exponentials.PREPARED),
+        )
+        full = {1: 1, 2: 3, 3: 6}[self.columns] if plan.dim == 1 else self.columns
+        self.coefficients = np.zeros((*c.shape[:3], full), c.dtype)
+        self.coefficients[..., self._places] = c * self.scale[self._places]
+        self.coefficients[..., 0] += flaw.reshape(c.shape[:3])
+        self.amplitude = c[..., 0]
+
+    @property
+    def _places(self) -> list[int]:
+        """Where the plan's monomials are among 1, k1, k2, k1², k1k2, k2²."""
+        return [[0, 1, 3], list(range(6))][self.dim - 1][: self.columns]
+
+    @property
+    def plain(self) -> bool:
+        """Whether a symbol is an amplitude times an exponential."""
+        return self.coefficients.shape[2:] == (1, 1)
+
+    def gradients(self, moments: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """By coefficients, quadratic and drift from the moments, ``(O, I, E, 1 or 2, 6)``."""
+        one, k1, k2, k11, k12, k22 = (self.scale[i] for i in range(6))
+        by = moments[..., 0, :]
+        own = by * self.amplitude[..., None] if self.plain else moments[..., 1, :]
+        monomials = by[..., [0, 4, 5, 1, 2, 3]] * np.array([one, k1, k2, -k11, -k12, -k22])
+        quadratic = own[..., 1:4] * np.array([-k11, -2.0 * k12, -k22])
+        drift = own[..., 4:6] * np.array([k1, k2])
+        if self.dim == 1:
+            quadratic, drift = quadratic[..., :1], drift[..., :1]
+        found = (monomials[..., self._places], quadratic, drift)
+        c, q, b = (torch.from_numpy(v.astype(self.prepared.dtype)) for v in found)
+        return c, q, b
+
+    def by_rows(self, groups: int, turned: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Prepared kernels and coefficients, ``(columns, groups, terms, in, out)``; or out, in."""
+        found = []
+        for values in (self.prepared, self.coefficients):
+            v = values.reshape(groups, -1, *values.shape[1:])
+            v = v.transpose(4, 0, 3, 1, 2) if turned else v.transpose(4, 0, 3, 2, 1)
+            room = [(0, padded(size) - size) for size in v.shape[3:]]
+            found.append(np.ascontiguousarray(np.pad(v, [(0, 0)] * 3 + room)))
+        return found[0], found[1]
