@@ -235,7 +235,7 @@ def _band_end(
 ) -> float:
     """Smallest ρ² beyond which the tails are below tolerance², for every weight."""
     logs = np.log(lowest)
-    low, high = float(logs.min()), float(logs.max())
+    low = float(logs.min())
     # Kernels of nearly equal decay and anisotropy count as the slowest and roundest among them.
     kinds = _BINS * _binned(np.log1p(spread / lowest), _SHAPES) + _binned(logs, _BINS)
     slowest, roundest = np.full((2, _BINS * _SHAPES), np.inf)

@@ -106,7 +106,8 @@ def plan_for(shape: tuple[int, ...], p: Parameters, settings: Settings) -> Plan:
     )
     if not np.isfinite(joined).all():
         raise _not_finite(coefficients, quadratic, drift)
-    band = choose_band(coefficients, quadratic, drift, settings.tolerance)
+    nyquist = tuple(np.pi * n / side for n, side in zip(shape, settings.extent, strict=True))
+    band = choose_band(coefficients, quadratic, drift, settings.tolerance, nyquist)
     return make_plan(
         tuple(int(n) for n in shape),
         settings.extent,
