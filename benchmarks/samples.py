@@ -1,9 +1,10 @@
-"""Time the making of training samples against drawing the same noise and nothing else.
+"""Time the making of training samples against drawing noise on the finest mesh and nothing else.
 
-Tiles of the embedded photographs, corrupted by each task on the finest mesh and restricted to four
-levels, one thread, float32, one channel. The peer is one ``torch.randn`` of the finest cells, which
-no sampler of pixel noise can do without. Both are timed in turn; the ratio is the median over the
-turns, in brackets its quartiles.
+Tiles of the embedded photographs, corrupted by each task and restricted to four levels as training
+does it (drawn in law: white noise on the level itself, else on the finest mesh), or with all noise
+on the finest mesh; one thread, float32, one channel. The peer is one ``torch.randn`` of the finest
+cells, the least that noise on the finest mesh takes. Both are timed in turn; the ratio is the
+median over the turns, in brackets its quartiles.
 
     python -m benchmarks.samples [--quick] [--json FILE]
 """
@@ -38,11 +39,14 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def case(spec: str, size: int, levels: tuple[int, ...], turns: int) -> dict[str, object]:
+def case(
+    spec: str, size: int, levels: tuple[int, ...], drawn: str, turns: int
+) -> dict[str, object]:
     """One task on one mesh; samples of the levels asked for."""
     tiles = Tiles(IMAGES.parse("photographs").open("train", 1), size)
     hierarchy = MeshHierarchy(2, tuple(size // 2**j for j in (3, 2, 1, 0)))
-    sampler = NoisySampler(tiles, TASKS.parse(spec).corrupt, hierarchy)
+    task = TASKS.parse(spec)
+    sampler = NoisySampler(tiles, task.corrupt, hierarchy, drawn, restricted=task.restricted)
     cells = (SAMPLES, 1, size, size)
     made, drawn, cut = [], [], []
     for turn in range(turns + 2):
@@ -60,6 +64,7 @@ def case(spec: str, size: int, levels: tuple[int, ...], turns: int) -> dict[str,
         "task": spec,
         "size": size,
         "levels": list(levels),
+        "drawn": drawn,
         "ratio": [float(q) for q in np.quantile(ratios, (0.25, 0.5, 0.75))],
         "samples_per_second": SAMPLES / statistics.median(made),
         "tiles_per_second": SAMPLES / statistics.median(cut),
@@ -76,13 +81,14 @@ def main() -> None:
     turns = 3 if arguments.quick else arguments.turns
     sizes = (16,) if arguments.quick else (64, 128)
     found = [
-        case(spec, size, levels, turns)
+        case(spec, size, levels, drawn, turns)
         for size in sizes
         for spec in SPECS
         for levels in ((0,), (3, 2))
+        for drawn in ("law", "finest")
     ]
     table = Table(title="Making samples over drawing their noise")
-    for name in ("task", "mesh", "levels", "ratio", "samples a second", "of these tiles"):
+    for name in ("task", "mesh", "levels", "drawn", "ratio", "samples a second", "of these tiles"):
         table.add_column(name, justify="right")
     for one in found:
         low, middle, high = one["ratio"]
@@ -90,6 +96,7 @@ def main() -> None:
             str(one["task"]),
             f"{one['size']}²",
             ", ".join(map(str, one["levels"])),
+            str(one["drawn"]),
             f"{middle:.1f} ({low:.1f}–{high:.1f})",
             f"{one['samples_per_second']:.3g}",
             f"{one['tiles_per_second']:.3g}",

@@ -234,7 +234,7 @@ def test_samplers_of_the_wrong_kind() -> None:
         made(
             sampler=lambda n, number: (torch.full((1, 1, n), torch.nan), torch.zeros(1, 1, n))
         ).backward()
-    with pytest.raises(InputError, match="`drawn` must be one of finest, level"):
+    with pytest.raises(InputError, match="`drawn` must be one of finest, law, level"):
         noisy(drawn="coarsest")
     with pytest.raises(InputError, match=r"`clean` must have shape \(N, C, 32\)"):
         NoisySampler(torch.zeros(2, 1, 16), Noise(1.0), LINE)

@@ -149,15 +149,20 @@ def test_an_unknown_word_gets_the_nearest_known_one(name: str, value: str, near:
     assert text.endswith(f"got {value!r}; did you mean {near!r}?")
 
 
-def test_all_names_of_the_documentation_are_taken() -> None:
-    for norm in ("group", "instance", "batch"):
-        TrainingConfig(**TINY, norm=norm)
-    for padding in ("periodic", "reflect", "zero"):
-        TrainingConfig(**TINY, padding=padding)
-    for optimiser in OPTIMISERS:
-        TrainingConfig(**TINY, optimiser=optimiser)
-    for schedule in SCHEDULES:
-        TrainingConfig(**TINY, schedule=schedule)
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("norm", ("group", "instance", "batch")),
+        ("padding", ("periodic", "reflect", "zero")),
+        ("optimiser", tuple(OPTIMISERS)),
+        ("schedule", tuple(SCHEDULES)),
+    ],
+)
+def test_all_names_of_the_documentation_are_taken(name: str, values: tuple[str, ...]) -> None:
+    made = [TrainingConfig(**TINY, **{name: value}) for value in values]
+    assert [getattr(config, name) for config in made] == list(values)
+    documented = TrainingConfig.__doc__.partition(f"\n    {name} : ")[2].partition(" : ")[0]
+    assert all(f'"{value}"' in documented for value in values)
 
 
 # -- meshes ---------------------------------------------------------------------------------------

@@ -269,7 +269,8 @@ def test_input_of_superresolution_is_the_mean_of_children() -> None:
 
 def _sampler(spec: str, **choices: Any) -> NoisySampler:
     clean = 0.5 + 0.2 * waves(LEVELS)
-    return NoisySampler(clean, TASKS.parse(spec).corrupt, LEVELS, seed=4, **choices)
+    task = TASKS.parse(spec)
+    return NoisySampler(clean, task.corrupt, LEVELS, seed=4, restricted=task.restricted, **choices)
 
 
 def _estimator(spec: str, **choices: Any) -> MultilevelGradient:
@@ -288,7 +289,7 @@ def test_noise_by_level_telescopes_where_the_operator_does() -> None:
         assert _estimator(spec, drawn="level").telescoping_error() > 1e-5, spec
 
 
-@pytest.mark.parametrize("drawn", ["finest", "level"])
+@pytest.mark.parametrize("drawn", ["finest", "level", "law"])
 @pytest.mark.parametrize("spec", SPECS)
 def test_levels_of_a_sample_are_restrictions(spec: str, drawn: str) -> None:
     task = TASKS.parse(spec)
@@ -300,6 +301,71 @@ def test_levels_of_a_sample_are_restrictions(spec: str, drawn: str) -> None:
     ((other, _),) = made.draw([4, 8], [1])
     if spec not in ("superres", "deblur:0.1:0.0"):
         assert float((other[0] - coarse[0]).abs().max()) > 1e-3
+
+
+WHITE = ["denoise:0.2", "denoise:0.1:0.5", "superres:0.1"]
+
+
+@pytest.mark.parametrize("spec", WHITE)
+def test_noise_in_law_is_that_of_restricted_noise(spec: str) -> None:
+    """Drawn on the level, with the moments of what is drawn on the finest mesh and averaged."""
+    numbers, strength = range(400), {}
+    for drawn in ("finest", "law", "level"):
+        made = _sampler(spec, drawn=drawn)
+        ((x, clean),) = made.draw(numbers, [0])
+        noise = (x[:, :1] - (_restricted(clean) if "superres" in spec else clean)).numpy()
+        count = noise.size
+        strength[drawn] = noise.std()
+        # 5 standard errors each; neighbours of white noise are not correlated
+        assert abs(noise.mean()) < 5 * noise.std() / math.sqrt(count)
+        for axis in (2, 3):
+            pairs = (noise * np.roll(noise, 1, axis)).mean() / noise.var()
+            assert abs(pairs) < 5 * math.sqrt(2 / count) + 0.02 * (":0.5" in spec)
+    # the standard deviation of a sample's level, too, is random where levels are
+    rel = 5 * math.sqrt(1 / count) + 0.06 * (":0.5" in spec)
+    assert strength["law"] == pytest.approx(strength["finest"], rel=rel)
+    assert strength["level"] == pytest.approx(4 * strength["finest"], rel=rel)  # the control
+
+
+@pytest.mark.parametrize("spec", WHITE)
+def test_noise_in_law_costs_a_levels_own_cells(spec: str) -> None:
+    law, finest = _sampler(spec, drawn="law"), _sampler(spec, drawn="finest")
+    assert law.cells_drawn((1, 0)) == 16**2
+    assert finest.cells_drawn((1, 0)) == 32**2
+    for (x, y), (same, target) in zip(law.path(5), finest.path(5), strict=True):
+        torch.testing.assert_close(x, same, rtol=0, atol=0)  # with the finest level, the same draw
+        torch.testing.assert_close(y, target, rtol=0, atol=0)
+    ((x, y),), ((other, target),) = law.draw([5], [1]), finest.draw([5], [1])
+    torch.testing.assert_close(y, target, rtol=0, atol=0)
+    assert float((x - other)[:, :1].abs().max()) > 1e-3
+
+
+def test_levels_of_noise_reach_every_mesh_in_law() -> None:
+    for drawn in ("finest", "law"):
+        ((x, _),) = _sampler("denoise:0.1:0.5", drawn=drawn).draw(range(400), [0])
+        level = x[:, 1].flatten(1)
+        assert float((level - level[:, :1]).abs().max()) < 1e-12  # constant over the box
+        assert float(level.mean()) == pytest.approx(0.3, abs=5 * 0.4 / math.sqrt(12 * 400))
+        assert float(level.min()) < 0.12
+        assert float(level.max()) > 0.48
+
+
+@pytest.mark.parametrize(
+    ("spec", "choices"),
+    [
+        ("deblur:0.05:0.1", {}),
+        ("inpaint", {}),
+        ("denoise:0.2", {"restriction": "injection"}),
+        ("superres:0.1", {"restriction": "full_weighting"}),
+    ],
+)
+def test_what_has_no_law_is_drawn_on_the_finest_mesh(spec: str, choices: dict[str, str]) -> None:
+    law, finest = (_sampler(spec, drawn=drawn, **choices) for drawn in ("law", "finest"))
+    assert law.cells_drawn((1, 0)) == finest.cells_drawn((1, 0)) == 32**2
+    for level in range(3):
+        ((x, y),), ((same, target),) = law.draw([2, 7], [level]), finest.draw([2, 7], [level])
+        torch.testing.assert_close(x, same, rtol=0, atol=0)
+        torch.testing.assert_close(y, target, rtol=0, atol=0)
 
 
 def test_superresolution_of_a_level_is_that_of_its_target() -> None:

@@ -17,8 +17,9 @@ from gradconv.samplers.base import Batch, Sampler, check_finite
 from gradconv.samplers.descent import Descent
 from gradconv.samplers.epochs import shuffled
 
-DRAWN = ("finest", "level")
+DRAWN = ("finest", "level", "law")
 Corrupt = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
+Restricted = Callable[[Restriction, int, int], Corrupt | None]
 
 # Cells that are corrupted and restricted at a time: their fields stay in the cache.
 BLOCK = 2**18
@@ -43,7 +44,7 @@ class NoisySampler(Sampler):
         (super-resolution); it must divide the cells of the coarsest level.
     hierarchy : MeshHierarchy
         The levels.
-    drawn : {"finest", "level"}
+    drawn : {"finest", "level", "law"}
         Where it is applied. ``"finest"``: once on the finest mesh, and the result is restricted.
         The data of a level have one law, so that the sum over levels estimates the finest
         gradient, whatever the noise; but every sample of every term costs a draw and a restriction
@@ -52,12 +53,19 @@ class NoisySampler(Sampler):
         only if restricting a level's noise gives the noise of the next one (white noise, whose
         standard deviation grows as h^{-d/2}, under averaging; independent pixels of one standard
         deviation under injection), and otherwise is biased: `diagnose` measures by how much.
+        ``"law"``: the data of a level have the law of ``"finest"`` at the cost of ``"level"``, if
+        `restricted` knows how; else it is ``"finest"``.
     restriction : str or Restriction
         Fine → coarse map of clean samples and inputs.
     route : {"chain", "direct"}
         Steps by 2, or one step from the finest mesh.
     seed : int
         Seed of orders and noise.
+    restricted : callable, optional
+        ``restricted(restriction, ratio, dim)``, for ``"law"``: a corruption which makes, of a
+        restricted clean sample, what has the law of the restriction by `ratio` of a corrupted one;
+        None if there is none. White noise has one: under averaging its standard deviation falls
+        by ratio^{−d/2}.
 
     Raises
     ------
@@ -72,6 +80,7 @@ class NoisySampler(Sampler):
     restriction: str | Restriction = "average"
     route: str = "chain"
     seed: int = 0
+    restricted: Restricted | None = None
 
     def __post_init__(self) -> None:
         if self.drawn not in DRAWN:
@@ -79,7 +88,12 @@ class NoisySampler(Sampler):
         if not callable(self.corrupt):
             raise InputError(f"`corrupt` must be a callable; got {shortened(self.corrupt)}")
         self.descent.check(self.hierarchy)
-        object.__setattr__(self, "level_noise", self.drawn == "level")
+        if self.restricted is not None and not callable(self.restricted):
+            raise InputError(
+                f"`restricted` must be a callable or None; got {shortened(self.restricted)}"
+            )
+        by_law = self.drawn == "law" and self._coarser(2) is not None
+        object.__setattr__(self, "level_noise", self.drawn == "level" or by_law)
         if isinstance(self.clean, torch.Tensor):
             shape, finest = tuple(self.clean.shape), self.hierarchy.finest
             if len(shape) != finest.dim + 2 or shape[2:] != finest.shape or not shape[0]:
@@ -113,11 +127,20 @@ class NoisySampler(Sampler):
         clean = self._clean(numbers)
         targets = self.descent.to_levels(clean, self.hierarchy, finest, sorted({*levels, top}))
         by_level = dict(zip(sorted({*levels, top}), targets, strict=True))
-        start = finest if self.drawn == "finest" else top
+        start = top if self.level_noise else finest
         source = clean if start == finest else by_level[top]
-        noisy = self._corrupted(source, numbers, start)
+        corrupt = self.corrupt
+        if self.drawn == "law" and start < finest:
+            corrupt = self._coarser(2 ** (finest - start)) or corrupt
+        noisy = self._corrupted(source, numbers, start, corrupt)
         inputs = self.descent.to_levels(noisy, self.hierarchy, start, levels)
         return [(x, by_level[level]) for x, level in zip(inputs, levels, strict=True)]
+
+    def _coarser(self, ratio: int) -> Corrupt | None:
+        """Corruption of samples that were restricted by a ratio, in law."""
+        if self.restricted is None:
+            return None
+        return self.restricted(self.descent.map, ratio, self.hierarchy.dim)
 
     def _clean(self, numbers: Sequence[int]) -> torch.Tensor:
         if isinstance(self.clean, torch.Tensor):
@@ -135,14 +158,14 @@ class NoisySampler(Sampler):
         return clean
 
     def _corrupted(
-        self, clean: torch.Tensor, numbers: Sequence[int], level: int
+        self, clean: torch.Tensor, numbers: Sequence[int], level: int, corrupt: Corrupt
     ) -> torch.Tensor:  # shape: (B, C, *(n / factor))
         where = f"level {level} (n={self.hierarchy.sizes[level]})"
         generator = torch.Generator(device=clean.device)
         made = []
         for u, number in zip(clean.split(1), numbers, strict=True):
             generator.manual_seed(stream_seed(self.seed, number, level))
-            made.append(self.corrupt(u, generator))
+            made.append(corrupt(u, generator))
         self._check_meshes(made, clean, where)
         noisy = torch.cat(made)
         _check_finite(noisy, "corrupt", where)
@@ -176,7 +199,7 @@ class NoisySampler(Sampler):
             "drawn": self.drawn,
             "restriction": self.descent.map.spec,
             "route": self.route,
-            "setting": "coarsening" if self.drawn == "finest" else "noise drawn by level",
+            "setting": "noise drawn by level" if self.drawn == "level" else "coarsening",
         }
 
     @property

@@ -84,8 +84,9 @@ class TrainingConfig:
         Window and tolerance by which a stage ends early, once its loss has stalled.
     budget : str, optional
         ``work:28750``, ``flops:1e13`` or ``seconds:60``: the plan's steps are scaled to it.
-    drawn : {"finest", "level"}
-        Where noise is drawn; see `gradconv.samplers.NoisySampler`.
+    drawn : {"law", "finest", "level"}
+        Where noise is drawn; see `gradconv.samplers.NoisySampler`. By default each level's data
+        have the law of restricted ones, with white noise drawn on the level itself.
     restriction, route : str
         Fine → coarse map.
     optimiser : str
@@ -146,7 +147,7 @@ class TrainingConfig:
     batch: int | None = None
     stop: tuple[int, float] | None = None
     budget: str | None = None
-    drawn: str = "finest"
+    drawn: str = "law"
     restriction: str = "average"
     route: str = "chain"
     optimiser: str = "adam"

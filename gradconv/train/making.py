@@ -89,6 +89,7 @@ class Data:
             restriction=config.restriction,
             route=config.route,
             seed=seed,
+            restricted=self.task.restricted,
         )
 
     def pairs(self, split: str) -> Pairs:

@@ -8,6 +8,8 @@ sensor of that mesh adds, independent from cell to cell.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -15,6 +17,7 @@ from torch import Tensor
 
 from gradconv.errors import InputError, shortened
 from gradconv.registry import Choice, Registry
+from gradconv.restriction import Restriction
 
 TASKS: Registry[Task] = Registry("task")
 
@@ -75,6 +78,27 @@ class Task(Choice, ABC):
             If the image has another shape, or sizes that the factor does not divide.
         """
 
+    def restricted(
+        self, restriction: Restriction, ratio: int, dim: int
+    ) -> Callable[[Tensor, torch.Generator], Tensor] | None:
+        """Corruption of restricted images which has the law of restricting corrupted ones.
+
+        Parameters
+        ----------
+        restriction : Restriction
+            Fine → coarse map.
+        ratio : int
+            Cells an axis of the image before for one after.
+        dim : int
+            Axes.
+
+        Returns
+        -------
+        callable or None
+            As `corrupt`; None where it has no such law.
+        """
+        return None
+
 
 def cells_of(clean: Tensor) -> int:
     """Cells an axis of one image on the unit box.
@@ -92,6 +116,31 @@ def cells_of(clean: Tensor) -> int:
             f"`clean` must be one real image (1, C, n, …, n) on 1 to 3 axes; got {got}"
         )
     return shape[2]
+
+
+def averaged(
+    corrupt: Callable[..., Tensor], restriction: Restriction, ratio: int, dim: int
+) -> Callable[[Tensor, torch.Generator], Tensor] | None:
+    """Corruption by white noise whose standard deviation falls as averaging makes it.
+
+    Parameters
+    ----------
+    corrupt : callable
+        ``corrupt(clean, generator, share) -> Tensor``, `share` a factor of the standard deviation;
+        without noise it commutes with averaging.
+    restriction, ratio, dim
+        As in `Task.restricted`.
+
+    Returns
+    -------
+    callable or None
+        None unless the restriction is ``average``: the mean of ratio^dim independent normal values
+        is normal with ratio^{−dim/2} of their standard deviation, and independent from cell to
+        cell.
+    """
+    if restriction.spec != "average":
+        return None
+    return partial(corrupt, share=ratio ** (-dim / 2))
 
 
 def pixel_noise(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from gradconv.train.tasks.base import TASKS, Task, cells_of, pixel_noise
+from gradconv.restriction import Restriction
+from gradconv.train.tasks.base import TASKS, Task, averaged, cells_of, pixel_noise
 
 
 @TASKS.register("denoise")
@@ -46,11 +48,20 @@ class Denoise(Task):
 
     def corrupt(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         """Add the noise, and the channel of its level."""
+        return self._add(clean, generator)
+
+    def restricted(
+        self, restriction: Restriction, ratio: int, dim: int
+    ) -> Callable[[Tensor, torch.Generator], Tensor] | None:
+        """Weaken the noise as averaging does, by ratio^{−dim/2}; None for other restrictions."""
+        return averaged(self._add, restriction, ratio, dim)
+
+    def _add(self, clean: Tensor, generator: torch.Generator, share: float = 1.0) -> Tensor:
         cells_of(clean)
         if not self.timed:
-            return pixel_noise(clean, self.sigma, generator)
+            return pixel_noise(clean, share * self.sigma, generator)
         one = (1, 1, *(1,) * (clean.ndim - 2))
         level = torch.rand(one, generator=generator, dtype=clean.dtype, device=clean.device)
         level = self.sigma + (self.upper - self.sigma) * level
-        noisy = pixel_noise(clean, level, generator)
+        noisy = pixel_noise(clean, share * level, generator)
         return torch.cat([noisy, level.expand(1, 1, *clean.shape[2:])], dim=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,8 +10,8 @@ import torch
 from torch import Tensor
 
 from gradconv.backend import Backend
-from gradconv.restriction import RESTRICTIONS
-from gradconv.train.tasks.base import TASKS, Task, cells_of, pixel_noise
+from gradconv.restriction import RESTRICTIONS, Restriction
+from gradconv.train.tasks.base import TASKS, Task, averaged, cells_of, pixel_noise
 
 _TORCH = Backend(library="torch")
 _AVERAGE = RESTRICTIONS.parse("average")
@@ -39,6 +40,15 @@ class SuperResolution(Task):
 
     def corrupt(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         """Average, then add the noise."""
+        return self._halve(clean, generator)
+
+    def restricted(
+        self, restriction: Restriction, ratio: int, dim: int
+    ) -> Callable[[Tensor, torch.Generator], Tensor] | None:
+        """Weaken the noise as averaging does, by ratio^{−dim/2}; None for other restrictions."""
+        return averaged(self._halve, restriction, ratio, dim)
+
+    def _halve(self, clean: Tensor, generator: torch.Generator, share: float = 1.0) -> Tensor:
         self.input_size(cells_of(clean))
         mean = _AVERAGE.restrict(clean, clean.ndim - 2, self.factor, backend=_TORCH)
-        return pixel_noise(mean, self.sigma, generator) if self.sigma else mean
+        return pixel_noise(mean, share * self.sigma, generator) if self.sigma else mean
