@@ -185,7 +185,7 @@ def test_costs_must_be_sound(costs, budget, message):
 
 def test_the_numbers_of_the_paper():
     found = {
-        name: forecast(name, paper(name), MESHES, COSTS, single_steps=2000)
+        name: forecast(name, paper(name), MESHES, COSTS, alone=paper("single")[0])
         for name in ("single", "multiscale", "full-multiscale")
     }
     assert [d["totals"]["work"] for d in found.values()] == [480_000, 74_000, 28_750]
@@ -198,8 +198,10 @@ def test_the_numbers_of_the_paper():
     assert (equal["single"]["steps"], equal["single"]["work"]) == (250, 60_000)
 
 
-def recount(legs: tuple[Leg, ...], drawn: str, accumulation: int, microbatch: int | None) -> dict:
-    """Costs of a plan, one step, sample and gradient at a time."""
+def recount(
+    legs: tuple[Leg, ...], drawn: str, accumulation: int, microbatch: int | None, processes: int
+) -> dict:
+    """Costs of a plan, one step, sample and gradient at a time; peak of the busiest process."""
     work = depth = Fraction(0)
     flops = seconds = 0.0
     samples = cells = 0
@@ -210,7 +212,7 @@ def recount(legs: tuple[Leg, ...], drawn: str, accumulation: int, microbatch: in
             for _ in range(accumulation):
                 waiting = [0] * 4
                 for term in leg.terms:
-                    for _ in range(term.samples):
+                    for number in range(term.samples):
                         samples += 1
                         whole = drawn == "finest" or leg.crops is not None
                         cells += (64 if whole else 8 * 2**term.level) ** 2
@@ -219,7 +221,7 @@ def recount(legs: tuple[Leg, ...], drawn: str, accumulation: int, microbatch: in
                             work, longest = work + unit, max(longest, unit)
                             flops += COSTS[level].flops
                             seconds += COSTS[level].seconds
-                            waiting[level] += 1
+                            waiting[level] += number % processes == 0
                 for level, n in enumerate(waiting):
                     at_once = min(n, microbatch * 4 ** (3 - level)) if microbatch else n
                     taken = COSTS[level].fixed_bytes + at_once * COSTS[level].sample_bytes
@@ -239,9 +241,11 @@ def recount(legs: tuple[Leg, ...], drawn: str, accumulation: int, microbatch: in
 
 @pytest.mark.parametrize("name", STRATEGIES.names)
 @pytest.mark.parametrize(
-    ("drawn", "accumulation", "microbatch"), [("finest", 1, None), ("level", 3, 2)]
+    ("drawn", "accumulation", "microbatch", "processes"),
+    [("finest", 1, None, 1), ("level", 3, 2, 1), ("level", 1, None, 4)],
 )
-def test_totals_against_a_count_of_every_gradient(name, drawn, accumulation, microbatch):
+def test_totals_against_a_count_of_every_gradient(name, drawn, accumulation, microbatch, processes):
+    options = (drawn, accumulation, microbatch, processes)
     schedule = Schedule.of_paper(4, counts=(9, 5, 3, 2), steps=13, stages=(6, 5, 3, 2))
     legs = paper(name if name != "multigrid" else "multigrid:1", schedule)
     found = forecast(
@@ -252,18 +256,19 @@ def test_totals_against_a_count_of_every_gradient(name, drawn, accumulation, mic
         noise_drawn=drawn,
         accumulation=accumulation,
         microbatch=microbatch,
+        processes=processes,
     )
-    expected = recount(legs, drawn, accumulation, microbatch)
+    expected = recount(legs, *options)
     assert found["totals"] == pytest.approx(expected, rel=1e-12)
     finest = max(leg.stage.finest for leg in legs)
     steps = sum(leg.steps for leg in legs if leg.stage.finest == finest)
-    alone = recount((Leg(steps, (Term(3, 19, False),)),), drawn, accumulation, microbatch)
+    alone = recount((Leg(steps, (Term(3, 19, False),)),), *options)
     per_step = found["single"].pop("samples_per_step")
     assert per_step == 19 * accumulation
     assert found["single"] == pytest.approx(alone, rel=1e-12)
     assert found["ratio"] == pytest.approx({k: alone[k] / expected[k] for k in alone}, rel=1e-12)
     for leg, record in zip(legs, found["legs"], strict=True):
-        one = recount((leg,), drawn, accumulation, microbatch)
+        one = recount((leg,), *options)
         assert {k: record[k] for k in one} == pytest.approx(one, rel=1e-12)
         for key in ("samples", "work", "flops", "seconds", "cells_drawn"):
             assert record[f"{key}_per_step"] == pytest.approx(one[key] / leg.steps, rel=1e-12)
@@ -327,8 +332,8 @@ def test_the_table_and_its_lines():
         ({"step_seconds": [1.0, 1.0, 1.0, -1.0]}, r"`step_seconds` must be positive .* got -1"),
         ({"noise_drawn": "fine"}, r"`noise_drawn` must be one of finest, level; got 'fine'"),
         ({"accumulation": 0}, r"`accumulation` must be .* got 0"),
+        ({"processes": 0}, r"`processes` must be .* got 0"),
         ({"microbatch": 0, "costs": COSTS}, r"`microbatch` must be .* got 0"),
-        ({"single_steps": 0}, r"`steps` must be .* got 0"),
     ],
 )
 def test_bad_options_of_a_forecast_are_named(options, message):

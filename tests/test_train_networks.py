@@ -18,7 +18,6 @@ from gradconv.train.networks import (
     build_network,
     check_sizes,
     size_divisor,
-    smallest_size,
 )
 from gradconv.train.tasks import TASKS
 
@@ -49,7 +48,7 @@ def _pair(spec: str, n: int, channels: int = 1) -> tuple[torch.Tensor, torch.Ten
 @pytest.mark.parametrize(("spec", "name", "conv"), CASES)
 def test_every_network_trains_on_every_level(spec: str, name: str, conv: str) -> None:
     net = _network(spec, name, conv)
-    least = smallest_size(name, TASKS.parse(spec), 2)
+    least = 2 * size_divisor(name, TASKS.parse(spec), 2)
     for n in (least, 8, 16):
         x, clean = _pair(spec, n)
         made = net(x)
@@ -135,8 +134,7 @@ def test_the_level_of_the_noise_is_a_time() -> None:
 def test_smallest_sizes(name: str, spec: str, layers: int | None, divisor: int) -> None:
     task = TASKS.parse(spec)
     assert size_divisor(name, task, layers) == divisor
-    least = smallest_size(name, task, layers)
-    assert least == 2 * divisor
+    least = 2 * divisor
     net = build_network(name, task, 1, width=2, layers=layers)
     for n in (least, 3 * divisor):
         check_sizes(name, task, layers, (n, 2 * n))

@@ -42,7 +42,8 @@ def forecast(
     noise_drawn: str = "finest",
     accumulation: int = 1,
     merged: bool = True,
-    single_steps: int | None = None,
+    processes: int = 1,
+    alone: Leg | None = None,
 ) -> Record:
     """Expected cost of each leg, of all, and of single-scale training.
 
@@ -70,9 +71,11 @@ def forecast(
     merged : bool
         Whether all parts of a step on one mesh are one pass, as in training without batch
         normalisation; else each term's parts are.
-    single_steps : int, optional
-        Steps of the single-scale plan; default as many as the strategy takes on the finest mesh
-        that it uses. A step has as many samples as the strategy's there.
+    processes : int
+        Processes that share the samples of a term; ``peak_bytes`` is that of one.
+    alone : Leg, optional
+        Single-scale training to compare with; default as many steps and samples a step as the
+        strategy takes on the finest mesh that it uses.
 
     Returns
     -------
@@ -89,6 +92,7 @@ def forecast(
     levels = len(hierarchy)
     plan_of(name, legs, levels)
     check_whole("accumulation", accumulation, 1)
+    check_whole("processes", processes, 1)
     if noise_drawn not in DRAWN:
         raise unknown_name("noise_drawn", noise_drawn, DRAWN)
     if costs is not None and len(costs) != levels:
@@ -100,17 +104,18 @@ def forecast(
                 f"{len(step_seconds)}"
             )
         step_seconds = [check_positive("step_seconds", seconds) for seconds in step_seconds]
-    finest = max(leg.stage.finest for leg in legs)
-    there = [leg for leg in legs if leg.stage.finest == finest]
-    steps = sum(leg.steps for leg in there) if single_steps is None else single_steps
-    (stage,) = single(steps, there[-1].stage.samples, levels).stages
-    counter = _Counter(hierarchy, costs, microbatch, noise_drawn, accumulation, merged)
+    if alone is None:
+        finest = max(leg.stage.finest for leg in legs)
+        there = [leg for leg in legs if leg.stage.finest == finest]
+        plan = single(sum(leg.steps for leg in there), there[-1].stage.samples, levels)
+        alone = Leg(plan.steps, plan.stages[0].terms)
+    counter = _Counter(hierarchy, costs, microbatch, noise_drawn, accumulation, merged, processes)
     records = [
         counter.leg(leg, None if step_seconds is None else step_seconds[i])
         for i, leg in enumerate(legs)
     ]
     totals = _totals(records)
-    alone = _totals([counter.leg(Leg(stage.steps, stage.terms), None)])
+    single_scale = _totals([counter.leg(alone, None)])
     return {
         "schema": SCHEMA,
         "strategy": name,
@@ -119,10 +124,11 @@ def forecast(
         "microbatch": microbatch,
         "noise_drawn": noise_drawn,
         "accumulation": accumulation,
+        "processes": processes,
         "legs": records,
         "totals": totals,
-        "single": {**alone, "samples_per_step": accumulation * stage.samples},
-        "ratio": {key: _ratio(alone[key], totals[key]) for key in totals},
+        "single": {**single_scale, "samples_per_step": accumulation * alone.stage.samples},
+        "ratio": {key: _ratio(single_scale[key], totals[key]) for key in totals},
     }
 
 
@@ -137,9 +143,11 @@ class _Counter:
         noise_drawn: str,
         accumulation: int,
         merged: bool,
+        processes: int,
     ) -> None:
         self.hierarchy, self.costs, self.microbatch = hierarchy, costs, microbatch
         self.noise_drawn, self.accumulation, self.merged = noise_drawn, accumulation, merged
+        self.processes = processes
         self.units = CostModel.work_units(len(hierarchy), hierarchy.dim)
 
     def leg(self, leg: Leg, step_seconds: float | None) -> Record:
@@ -189,8 +197,8 @@ class _Counter:
     def _peak(self, leg: Leg) -> float | None:
         if self.costs is None:
             return None
-        dim = self.hierarchy.dim
-        return largest_pass((leg,), self.costs, dim, self.microbatch, self.merged)[0]
+        dim, merged = self.hierarchy.dim, self.merged
+        return largest_pass((leg,), self.costs, dim, self.microbatch, merged, self.processes)[0]
 
 
 def _totals(records: Sequence[Record]) -> Record:

@@ -155,22 +155,6 @@ def size_divisor(name: str, task: Task, layers: int | None = None) -> int:
     return max(halved, task.factor)
 
 
-def smallest_size(name: str, task: Task, layers: int | None = None) -> int:
-    """Return the least cells an axis of a target that a network runs on: two on every mesh.
-
-    Parameters
-    ----------
-    name, task, layers
-        As in `build_network`.
-
-    Raises
-    ------
-    InputError
-        If the network is unknown, not for the task, or its depth out of range.
-    """
-    return 2 * size_divisor(name, task, layers)
-
-
 def check_sizes(name: str, task: Task, layers: int | None, sizes: Sequence[int]) -> None:
     """Refuse target meshes that a network cannot run on.
 

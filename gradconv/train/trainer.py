@@ -156,6 +156,8 @@ class Trainer:
     def forecast(self, seconds: bool = False) -> dict[str, Any]:
         """What the plan is expected to cost, as JSON values; nothing is trained.
 
+        Beside it is what ``strategy="single"`` costs with the same choices, without a budget.
+
         Parameters
         ----------
         seconds : bool
@@ -171,9 +173,11 @@ class Trainer:
             self.costs,
             step_seconds=timed,
             microbatch=self.config.microbatch,
-            noise_drawn=self.config.drawn,
+            noise_drawn="level" if self.data.sampler().level_noise else "finest",
             accumulation=self.config.accumulation,
             merged=merges(self.model),
+            processes=max(self.engine.world, self.config.processes * self.config.nodes),
+            alone=STRATEGIES.parse("single").legs(self.config.plan_schedule)[0],
         )
 
     def fit(
