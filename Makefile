@@ -42,6 +42,7 @@ corpus: $(STAMP) ## make a corpus of 144 photographs from Debian packages, in co
 bench: $(STAMP) ## run the benchmarks
 	$(BIN)/python -m benchmarks.run
 	$(BIN)/python -m benchmarks.layer
+	$(BIN)/python -m benchmarks.small_meshes
 	$(BIN)/python -m benchmarks.multilevel
 	$(BIN)/python -m benchmarks.samples
 	$(BIN)/python -m benchmarks.training

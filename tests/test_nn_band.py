@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gradconv.nn.engine.band import choose_band
+from gradconv.nn.engine.band import _corner, choose_band
 from gradconv.nn.engine.plan import make_plan
 
 
@@ -109,3 +109,15 @@ def test_a_mesh_inside_the_least_band_saves_the_search_and_keeps_the_same_modes(
 def make_modes(n: int, dim: int) -> int:
     """All modes of a mesh of even size, as plans count them: rows −n/2 … n/2."""
     return (n + 1) ** (dim - 1) * (n // 2 + 1)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_the_corner_of_a_mesh_is_its_farthest_frequency(dim: int) -> None:
+    generator = np.random.default_rng(dim)
+    for _ in range(20):
+        root = generator.normal(size=(dim, dim))
+        metric, highest = root @ root.T, tuple(generator.uniform(1.0, 50.0, dim))
+        lines = [np.linspace(-end, end, 21) for end in highest]
+        points = np.stack(np.meshgrid(*lines, indexing="ij")).reshape(dim, -1)
+        farthest = np.einsum("an,ab,bn->n", points, metric, points).max()
+        assert _corner(metric, highest) == pytest.approx(farthest, rel=1e-12)

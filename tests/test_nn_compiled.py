@@ -354,9 +354,9 @@ def test_three_dimensions_are_left_to_torch():
 
 @pytest.fixture
 def fresh_modules():
-    compiled._kernels.cache_clear()
+    compiled._found.cache_clear()
     yield
-    compiled._kernels.cache_clear()
+    compiled._found.cache_clear()
 
 
 @pytest.mark.usefixtures("fresh_modules")

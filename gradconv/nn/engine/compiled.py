@@ -8,7 +8,7 @@ go in a fixed order: results do not depend on it, to the bit.
 from __future__ import annotations
 
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,9 +18,6 @@ from gradconv.nn.engine.buffers import empty
 from gradconv.nn.engine.layout import Kernels, Modes, array_of, modes_of, padded, side, table_of
 from gradconv.nn.engine.plan import Plan
 from gradconv.nn.engine.threads import share
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 _MOMENT_BYTES = 2**26  # of the partial sums of parameter gradients
 _CHUNKS = (4, 16)  # partial sums: at least, and at most
@@ -33,24 +30,27 @@ _WASTE = 1.5  # by which padding may multiply the channel pairs
 _LARGEST = 4096  # mode numbers up to here have exact phases in single precision
 
 
+class _Kernels(NamedTuple):
+    """Modules of numba kernels."""
+
+    transform: Any
+    mixing: Any
+    batched: Any
+
+
 @lru_cache(maxsize=1)
-def _kernels() -> tuple[ModuleType, ...] | str:
+def _found() -> _Kernels | str:
     """The modules of kernels, or why there are none."""
     try:
-        from gradconv.nn.engine import (
-            numba_batched,
-            numba_exponentials,
-            numba_mixing,
-            numba_transform,
-        )
+        from gradconv.nn.engine import numba_batched, numba_mixing, numba_transform
     except Exception as error:  # a broken installation of numba raises anything
         return f"numba cannot be used: {error}"
-    return numba_transform, numba_mixing, numba_exponentials, numba_batched
+    return _Kernels(numba_transform, numba_mixing, numba_batched)
 
 
 def available() -> tuple[bool, str | None]:
     """Whether compiled code can be had here, and if not, why."""
-    found = _kernels()
+    found = _found()
     return (False, found) if isinstance(found, str) else (True, None)
 
 
@@ -81,8 +81,8 @@ def supports(x: Tensor, shape: tuple[int, ...], groups: int, plan: Plan) -> str 
     return available()[1]
 
 
-def _modules() -> tuple[Any, ...]:
-    found = _kernels()
+def _kernels() -> _Kernels:
+    found = _found()
     if isinstance(found, str):
         raise RuntimeError(found)
     return found
@@ -90,7 +90,7 @@ def _modules() -> tuple[Any, ...]:
 
 def _analyse(x: Tensor, output: bool, modes: Modes, plan: Plan, spectrum: Tensor) -> None:
     """Fields on one of the meshes to spectra, ``(B, C, 2, places)``."""
-    transform = _modules()[0]
+    transform = _kernels().transform
     flat = spectrum.numpy().reshape(-1, 2, modes.length)
     fields = array_of(x).reshape(-1, *x.shape[2:])
     sides = [side(a, output, fields.dtype) for a in plan.axes]
@@ -106,7 +106,7 @@ def _analyse(x: Tensor, output: bool, modes: Modes, plan: Plan, spectrum: Tensor
 
 def _synthesise(spectrum: Tensor, output: bool, modes: Modes, plan: Plan) -> Tensor:
     """Spectra, weighted by how many modes each stands for, to fields on one of the meshes."""
-    transform = _modules()[0]
+    transform = _kernels().transform
     sizes_of = [a.out if output else a.n for a in plan.axes]
     y = empty((*spectrum.shape[:2], *sizes_of), spectrum)
     fields = y.numpy().reshape(-1, *sizes_of)
@@ -157,7 +157,7 @@ def forward(
         In the order of the kernels; `modes` gives that of the plan. Where `batches` says so,
         ``(modes, B, groups, 2, in / groups)``.
     """
-    mixing = _modules()[1]
+    mixing = _kernels().mixing
     kernels = Kernels(coefficients, quadratic, drift, plan)
     if batches(x, coefficients.shape, groups, plan):
         return _forward_batched(x, kernels, groups, plan, bias)
@@ -203,7 +203,7 @@ def backward(
         Whether the gradient by the input, those by the kernels, and that by the bias are wanted;
         the others are None.
     """
-    mixing = _modules()[1]
+    mixing = _kernels().mixing
     kernels = Kernels(coefficients, quadratic, drift, plan)
     if spectrum.ndim == 5:
         return _backward_batched(grad_y, spectrum, kernels, groups, plan, needs)
@@ -277,7 +277,7 @@ def _analyse_batched(x: Tensor, groups: int, output: bool, plan: Plan) -> Tensor
     fields = array_of(x).reshape(len(x), groups, x.shape[1] // groups, *_plane(x.shape[2:]))
     spectrum = empty((plan.modes, len(x), groups, 2, padded(fields.shape[2])), x)
     waves = table.analysis[output]
-    work = partial(_modules()[3].analyse, fields, *waves, *table.numbers, spectrum.numpy())
+    work = partial(_kernels().batched.analyse, fields, *waves, *table.numbers, spectrum.numpy())
     share(work, len(x))
     return spectrum
 
@@ -292,7 +292,7 @@ def _synthesise_batched(spectrum: Tensor, channels: int, output: bool, plan: Pla
     waves = table.synthesis[output]
     share(
         partial(
-            _modules()[3].synthesise,
+            _kernels().batched.synthesise,
             spectrum.numpy(), table.weights, *waves, *table.numbers, fields,
         ),
         batch,
@@ -309,7 +309,7 @@ def _forward_batched(
     mixed = empty((*spectrum.shape[:4], padded(outs // groups)), x)
     numbers = table.numbers.astype(kernels.prepared.dtype)
     work = partial(
-        _modules()[3].mix, spectrum.numpy(), *kernels.by_rows(groups, False), *numbers,
+        _kernels().batched.mix, spectrum.numpy(), *kernels.by_rows(groups, False), *numbers,
         mixed.numpy(),
     )  # fmt: skip
     share(work, plan.modes)
@@ -337,7 +337,7 @@ def _backward_batched(
     by_output = _analyse_batched(grad_y.detach(), groups, True, plan)
     by_spectrum = empty(tuple(x.shape) if needs[0] else (1,) * 5, spectrum)
     prepared, coefficients = kernels.by_rows(groups, True)
-    kinds = _modules()[1].MOMENTS * (1 if kernels.plain else 2)
+    kinds = _kernels().mixing.MOMENTS * (1 if kernels.plain else 2)
     shape = (kinds, *prepared.shape[1:])
     cuts = _chunks(shape, plan.modes)
     moments = np.zeros((len(cuts) - 1, *shape))
@@ -345,7 +345,7 @@ def _backward_batched(
 
     def work(begin: int, end: int) -> None:
         for chunk in range(begin, end):
-            _modules()[3].mix_adjoint(
+            _kernels().batched.mix_adjoint(
                 by_output.numpy(), x, prepared, coefficients, *numbers, table.weights,
                 *needs[:2], by_spectrum.numpy(), moments[chunk], cuts[chunk], cuts[chunk + 1],
             )  # fmt: skip
@@ -361,7 +361,7 @@ def _backward_batched(
         return by_x, None, None, None, by_bias
     # (kinds, groups, E, O, I) to (O, I, E, 1 or 2, 6)
     total = moments.sum(axis=0)[..., : outs // groups, :ins].transpose(1, 3, 4, 2, 0)
-    total = total.reshape(outs, ins, total.shape[3], -1, _modules()[1].MOMENTS)
+    total = total.reshape(outs, ins, total.shape[3], -1, _kernels().mixing.MOMENTS)
     return by_x, *kernels.gradients(total), by_bias
 
 

@@ -272,6 +272,7 @@ class Kernels:
         for values in (self.prepared, self.coefficients):
             v = values.reshape(groups, -1, *values.shape[1:])
             v = v.transpose(4, 0, 3, 1, 2) if turned else v.transpose(4, 0, 3, 2, 1)
-            room = [(0, padded(size) - size) for size in v.shape[3:]]
-            found.append(np.ascontiguousarray(np.pad(v, [(0, 0)] * 3 + room)))
+            rows = np.zeros((*v.shape[:3], *map(padded, v.shape[3:])), v.dtype)
+            rows[..., : v.shape[3], : v.shape[4]] = v
+            found.append(rows)
         return found[0], found[1]

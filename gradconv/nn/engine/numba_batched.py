@@ -6,10 +6,6 @@ all channel pairs. Spectra are (modes, B, groups, 2, channels), real parts first
 padded to whole vectors with zeros, which stay zeros.
 """
 
-# Kernels are typed by numba, for each type that they are called with.
-# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False, disallow-untyped-calls=False
-# mypy: disallow-untyped-decorators=False, check-untyped-defs=False
-
 from __future__ import annotations
 
 from typing import Any
@@ -216,6 +212,17 @@ def _turn_back(b, to, width, rows, columns, a, at):
                 a[at + r * columns + c] = b[to + c * width + r]
 
 
+@register_jitable(inline="always")
+def _parts(whole, cosine, sine, turn, room):
+    """Channels at one mode: cosine or sine of the first axis by cosine or sine of the second."""
+    return (
+        whole[cosine : cosine + room],
+        whole[cosine + turn : cosine + turn + room],
+        whole[sine : sine + room],
+        whole[sine + turn : sine + turn + room],
+    )
+
+
 @kernel(FAST, cached=True)
 def analyse(x, first, second, j1, j2, out, begin, end):
     """Spectra of samples begin … end − 1, X = (C ∓ iS)(C − iS).
@@ -247,10 +254,9 @@ def analyse(x, first, second, j1, j2, out, begin, end):
             sine = cosine + count1 * width
             turn = count2 * lanes
             for group in range(groups):
-                cc = whole[cosine + group * room : cosine + (group + 1) * room]
-                cs = whole[cosine + turn + group * room : cosine + turn + (group + 1) * room]
-                sc = whole[sine + group * room : sine + (group + 1) * room]
-                ss = whole[sine + turn + group * room : sine + turn + (group + 1) * room]
+                cc, cs, sc, ss = _parts(
+                    whole, cosine + group * room, sine + group * room, turn, room
+                )
                 real, imaginary = out[m, sample, group, 0], out[m, sample, group, 1]
                 for c in range(room):
                     real[c] = cc[c] - sign * ss[c]
@@ -280,10 +286,9 @@ def synthesise(z, w, first, second, j1, j2, y, begin, end):
             sine = cosine + count1 * width
             turn = count2 * lanes
             for group in range(groups):
-                cc = whole[cosine + group * room : cosine + (group + 1) * room]
-                cs = whole[cosine + turn + group * room : cosine + turn + (group + 1) * room]
-                sc = whole[sine + group * room : sine + (group + 1) * room]
-                ss = whole[sine + turn + group * room : sine + turn + (group + 1) * room]
+                cc, cs, sc, ss = _parts(
+                    whole, cosine + group * room, sine + group * room, turn, room
+                )
                 real, imaginary = z[m, sample, group, 0], z[m, sample, group, 1]
                 for c in range(room):
                     cc[c] += up * real[c]

@@ -1,0 +1,112 @@
+"""Time the mesh-free convolution of many samples on small meshes, as multilevel training has them.
+
+Forward and backward pass with all gradients, 64 → 64 channels, float32, kernels as a new layer has
+them. The compiled path that multiplies all samples with the symbols of a mode at once is timed in
+turn with the one that goes row by row, and with a 3 × 3 `nn.Conv2d` with periodic boundaries; what
+counts are the medians of the ratios of neighbours in time, in brackets their quartiles.
+
+    python -m benchmarks.small_meshes [--quick] [--threads 1] [--repeats 15] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from benchmarks.run import environment
+from gradconv.nn import MeshFreeConv2d
+from gradconv.nn.engine import compiled
+
+CHANNELS = 64
+CASES = ((8, 192), (16, 96), (32, 48))  # cells an axis, samples
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def case(n: int, batch: int, repeats: int) -> dict[str, object]:
+    """Ratios of the batched kernels to the two others on one mesh."""
+    generator = torch.Generator().manual_seed(n)
+    shape = (batch, CHANNELS, n, n)
+    x, g = (torch.randn(shape, generator=generator) for _ in range(2))
+    x.requires_grad_()
+    layer = MeshFreeConv2d(CHANNELS, CHANNELS, path="compiled")
+    convolution = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, padding_mode="circular")
+
+    def step(module: nn.Module) -> torch.Tensor:
+        x.grad = None
+        module.zero_grad()
+        y: torch.Tensor = module(x)
+        y.backward(g)
+        return y
+
+    def by_rows() -> torch.Tensor:
+        with patch.object(compiled, "batches", lambda *_: False):
+            return step(layer)
+
+    if not compiled.batches(x, (CHANNELS, CHANNELS, 1, 1), 1, layer.plan((n, n))):
+        raise RuntimeError(f"{batch} samples of {n}² are not batched")
+    error = float((step(layer) - by_rows()).abs().max() / by_rows().abs().max())
+    if not error < 1e-4:
+        raise RuntimeError(f"the two ways differ by {error:.1e} on {n}²")
+    times = np.array(
+        [
+            (seconds(lambda: step(layer)), seconds(by_rows), seconds(lambda: step(convolution)))
+            for _ in range(repeats + 2)
+        ]
+    )[2:]
+    return {
+        "n": n,
+        "samples": batch,
+        "seconds": float(np.median(times[:, 0])),
+        "rows": [float(q) for q in np.quantile(times[:, 0] / times[:, 1], (0.25, 0.5, 0.75))],
+        "convolution": [
+            float(q) for q in np.quantile(times[:, 0] / times[:, 2], (0.25, 0.5, 0.75))
+        ],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    cases = CASES[:1] if arguments.quick else CASES
+    found = [case(n, batch, 2 if arguments.quick else arguments.repeats) for n, batch in cases]
+    table = Table(title="Many samples on a small mesh: batched kernels")
+    for name in ("mesh", "samples", "milliseconds", "over row by row", "over nn.Conv2d"):
+        table.add_column(name, justify="right")
+    for one in found:
+        ratios = ("{1:.2f} ({0:.2f}–{2:.2f})".format(*one[key]) for key in ("rows", "convolution"))  # type: ignore[misc]
+        table.add_row(f"{one['n']}²", str(one["samples"]), f"{1e3 * one['seconds']:.1f}", *ratios)  # type: ignore[operator]
+    Console().print(table)
+    if arguments.json:
+        document = {
+            "environment": {
+                **environment(),
+                "dtype": "float32",
+                "threads": str(arguments.threads),
+            },
+            "results": found,
+        }
+        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
