@@ -35,10 +35,13 @@ def _serve(connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     limit_threads()
-    with suppress(EOFError, ConnectionError):
-        connection.send(None)
-        while True:
-            connection.send_bytes(_answer(connection.recv_bytes()))
+    try:
+        with suppress(EOFError, ConnectionError):
+            connection.send(None)
+            while True:
+                connection.send_bytes(_answer(connection.recv_bytes()))
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is leaving, and cleans up once
 
 
 def _answer(parcel: bytes) -> bytes:
