@@ -6,10 +6,12 @@ drawn on the finest mesh as in training.
 1. *Speed of a work unit.* A step of every leg of the plans is timed in turn with one single-scale
    step, from drawing the samples to the gradient. Work units promise that a leg takes as many times
    the finest sample's seconds as it has work units; the fraction is how far that holds, above 1 if
-   steps are cheaper than promised. Both may choose the cells of a pass that suit them best, out of
-   those of 4, 8 and 16 finest samples. Each fraction is the median over the turns of the ratio of
-   neighbours in time; in brackets its quartiles. Beside it the same in operations (FLOPs), which
-   for mesh-free layers do not fall by 4 from mesh to mesh where kernels are narrow.
+   steps are cheaper than promised. It is taken twice: with what a step has on a mesh in one pass
+   (`whole`), as training does unless told otherwise, and where both may choose the cells of a pass
+   that suit them best, out of those of 4, 8 and 16 finest samples. Each fraction is the median over
+   the turns of the ratio of neighbours in time; in brackets its quartiles. Beside it the same in
+   operations (FLOPs), which for mesh-free layers do not fall by 4 from mesh to mesh where kernels
+   are narrow.
 
 2. *Equal final loss* (`--equal-loss`). The three strategies are trained with validations between;
    the target is the worst of their final errors. Speed-ups are ratios of seconds and of work units
@@ -44,7 +46,7 @@ from gradconv.train.strategies import STRATEGIES
 from gradconv.train.trainer import Trainer
 
 COUNTS = (128, 64, 32, 16)
-PASSES = (4, 8, 16)
+PASSES = {"whole": (None,), "best": (4, 8, 16)}
 STRATEGIES_TIMED = ("multiscale", "full-multiscale")
 
 
@@ -58,7 +60,7 @@ class Speed:
     work: tuple[float, float, float]  # lower quartile, median, upper quartile
     flops: tuple[float, float, float]
     legs: tuple[float, ...]
-    passes: tuple[int, ...]
+    passes: tuple[int | None, ...]  # samples on the finest mesh of single scale's and the legs'
     drawing: float  # fraction of the time that drawing takes
 
 
@@ -91,7 +93,7 @@ def configuration(conv: str, size: int, device: str, **more: object) -> Training
 class Timed:
     """Steps of one plan's leg with passes of a given size."""
 
-    def __init__(self, trainer: Trainer, leg, microbatch: int) -> None:
+    def __init__(self, trainer: Trainer, leg, microbatch: int | None) -> None:
         sampler = sampler_of(leg, trainer.data.sampler(), 0)
         self.step = StepGradient(trainer.model, mean_square, sampler, trainer.engine, microbatch)
         self.leg, self.number, self.engine = leg, 0, trainer.engine
@@ -110,7 +112,9 @@ class Timed:
         return time.perf_counter() - start, middle - start
 
 
-def speeds(conv: str, size: int, device: str, turns: int) -> list[Speed]:
+def speeds(
+    conv: str, size: int, device: str, turns: int, passes: tuple[int | None, ...]
+) -> list[Speed]:
     """Time the legs of both plans in turn with single-scale steps."""
     trainer = Trainer.from_config(configuration(conv, size, device))
     schedule = trainer.config.plan_schedule
@@ -118,8 +122,8 @@ def speeds(conv: str, size: int, device: str, turns: int) -> list[Speed]:
     # a single-scale step of as many samples as the finest term: its time is proportional to them
     (alone,) = STRATEGIES.parse("single").legs(type(schedule)(**{**vars(schedule), "batch": 16}))
     legs = STRATEGIES.parse("full-multiscale").legs(schedule)
-    single = _best(trainer, alone)
-    timed = [_best(trainer, leg) for leg in legs]
+    single = _best(trainer, alone, passes)
+    timed = [_best(trainer, leg, passes) for leg in legs]
     rows = []
     for _ in range(turns):
         before = single()[0]
@@ -165,9 +169,9 @@ def speeds(conv: str, size: int, device: str, turns: int) -> list[Speed]:
     return found
 
 
-def _best(trainer: Trainer, leg) -> Timed:
+def _best(trainer: Trainer, leg, passes: tuple[int | None, ...]) -> Timed:
     """The size of passes with which a leg is fastest, of three tries each."""
-    tries = [Timed(trainer, leg, most) for most in PASSES]
+    tries = [Timed(trainer, leg, most) for most in passes]
     taken = {one: [] for one in tries}
     for turn in range(4):
         for one in tries:
@@ -236,7 +240,8 @@ def main() -> None:
     else:
         for size in sizes:
             for conv in ("standard", "mfc"):
-                found += speeds(conv, size, arguments.device, turns)
+                for passes in PASSES.values():
+                    found += speeds(conv, size, arguments.device, turns, passes)
         console.print(_speed_table(found))
     if arguments.json:
         document = {
@@ -263,7 +268,7 @@ def _speed_table(found: list[Speed]) -> Table:
             one.network, f"{one.size}²", one.strategy,
             *(f"{q[1]:.2f} ({q[0]:.2f}–{q[2]:.2f})" for q in (one.work, one.flops)),
             ", ".join(f"{v:.2f}" for v in one.legs), f"{one.drawing:.0%}",
-            ", ".join(map(str, one.passes)),
+            "whole" if one.passes[0] is None else ", ".join(map(str, one.passes)),
         )  # fmt: skip
     return table
 
