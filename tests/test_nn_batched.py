@@ -225,8 +225,11 @@ CHOICES = [
     ((32, 32), 48, (16, 16), False),
     ((64, 64), 192, (64, 64), False),
     ((8, 8), 15, (64, 64), False),
-    ((8, 8), 192, (3, 64), False),
-    ((8, 8), 192, (17, 17), False),  # nearly twice as many with the padding, in each
+    ((8, 8), 32, (1, 64), True),  # on the smallest meshes padding does not matter
+    ((8, 8), 31, (1, 64), False),
+    ((8, 8), 192, (3, 15), False),
+    ((12, 12), 192, (3, 64), False),
+    ((16, 16), 192, (17, 17), False),  # nearly twice as many with the padding, in each
     ((128, 128), 4, (32, 32), False),
 ]
 
