@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import warnings
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -199,6 +200,14 @@ def test_the_microbatch_that_is_advised_is_the_largest_that_fits(
     assert fits(advised + 1) is not None
 
 
+def test_processes_of_a_machine_share_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = SimpleNamespace(available=8 * 2**30)
+    monkeypatch.setattr("gradconv.train.memory.psutil.virtual_memory", lambda: free)
+    device = torch.device("cpu")
+    assert [available_bytes(device, None, n) / 2**30 for n in (1, 4)] == [8.0, 2.0]
+    assert available_bytes(device, 3.0, 4) == 3.0 * 2**30
+
+
 def test_the_bound_on_memory_counts_before_what_is_free() -> None:
     cpu = torch.device("cpu")
     assert available_bytes(cpu, 0.5) == 0.5 * GIB
@@ -332,14 +341,36 @@ def test_the_first_round_is_not_timed_and_the_others_have_their_median(
     def add(self: StepGradient, draws: Any, count: int) -> None:
         clock[0] += next(took)
 
+    def clip(weights: Any, most: float) -> None:
+        clock[0] += next(optimised)
+
     monkeypatch.setattr(StepGradient, "add", add)
+    optimised = iter([50.0, 0.5, 0.25, 8.0])
     with monkeypatch.context() as patch:
         patch.setattr("gradconv.train.timing.time.perf_counter", lambda: clock[0])
+        patch.setattr("gradconv.train.timing.nn.utils.clip_grad_norm_", clip)
         found = seconds_of_legs(
             trainer.model, trainer.legs, trainer.data, trainer.engine, trainer.config
         )
-    assert found == [2.0, 5.0]
+    assert found == [2.5, 5.5]
     assert next(took, None) is None
+    assert next(optimised, None) is None
+
+
+def test_steps_are_timed_with_the_threads_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, seen = torch.get_num_threads(), []
+
+    def seconds(*_: Any) -> list[float]:
+        seen.append(torch.get_num_threads())
+        return [1.0]
+
+    monkeypatch.setattr("gradconv.train.trainer.seconds_of_legs", seconds)
+    threads = 2 if before == 1 else 1
+    options = {**TINY, "threads": threads, "budget": "seconds:3"}
+    trainer = Trainer("denoise", "resnet", "single", **options)
+    assert trainer.forecast(seconds=True)["totals"]["steps"] == 3
+    assert seen == [threads, threads]
+    assert torch.get_num_threads() == before
 
 
 # -- interruption ---------------------------------------------------------------------------------

@@ -16,9 +16,12 @@ import pytest
 import torch
 
 from gradconv.errors import InputError, RunError, StorageError
+from gradconv.multilevel import MultilevelGradient
 from gradconv.nn import ResNet
+from gradconv.nn.evaluation import mean_square
 from gradconv.train import Trainer
 from gradconv.train.checkpoints import Checkpoints
+from gradconv.train.making import MOMENTS
 
 SMALL = {
     "size": 16,
@@ -216,6 +219,46 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(tmp_path)
     assert all(bool(torch.isfinite(t).all()) for k, t in tensors.items() if k[:6] == "model.")
 
 
+@pytest.mark.parametrize("more", [{}, {"validate_every": 1, "steps": 5}])
+def test_weights_that_a_last_step_ruins_are_not_kept(tmp_path, more):
+    """The gradient was finite, what the step made of it is not."""
+    options = {**SMALL, "optimiser": "sgd", "lr": 1e30, "steps": 1, "checkpoint_every": 9, **more}
+    with pytest.raises(RunError, match=r"validation error must be finite.*no checkpoint was"):
+        Trainer("denoise:0.2", "resnet", "single", **options).fit(tmp_path / "run")
+    assert Checkpoints(tmp_path / "run" / "checkpoints").latest() is None
+    assert not (tmp_path / "run" / "validation.csv").exists()
+
+
+def test_moments_that_are_not_finite_leave_the_word_to_the_next_step(tmp_path):
+    options = {**SMALL, "optimiser": "sgd", "lr": 1e30, "moments_every": 1, "checkpoint_every": 1}
+    with pytest.raises(RunError, match=r"must be finite; got .* at step 2.*checkpoint-0+1"):
+        Trainer("denoise:0.2", "resnet", "single", **options).fit(tmp_path / "run")
+    assert [r["variance"] for r in rows(tmp_path / "run" / "levels.csv")] == [""]
+
+
+def test_inputs_that_equal_their_targets_have_no_psnr(tmp_path):
+    """Boxes that cover next to nothing: most tiles are as they were."""
+    from gradconv.train.present import table
+
+    options = {**SMALL, "steps": 1, "size": 64, "validation_tiles": 2, "test_tiles": 16}
+    result = Trainer("inpaint:0.01", "resnet", "single", **options).fit(tmp_path / "run")
+    kept = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert kept["degraded"]["psnr"] is None
+    assert kept["degraded"]["mse"] > 0
+    assert kept["test"]["psnr"] == result.test.psnr
+    assert list(table(kept).columns[7].cells)[-1] == "–"
+
+
+def test_a_run_goes_on_only_where_its_passes_fit(tmp_path, undisturbed):
+    for memory in (1e-6, 1.0):
+        trainer = Trainer("denoise:0.2", "resnet", STRATEGY, **{**SMALL, "memory": memory})
+        if memory < 1.0:
+            with pytest.raises(InputError, match="`microbatch` must let every pass fit"):
+                trainer.fit(undisturbed)
+        else:
+            assert trainer.fit(undisturbed).totals.steps == 13
+
+
 def test_without_a_folder_it_says_that_nothing_was_kept():
     options = {**SMALL, "optimiser": "sgd", "lr": 1e12}
     with pytest.raises(RunError, match="no checkpoint was written"):
@@ -286,6 +329,34 @@ def test_measuring_moments_changes_nothing_else(tmp_path, undisturbed):
     measured = [r for r in rows(tmp_path / "run" / "levels.csv") if r["variance"]]
     assert {int(r["step"]) for r in measured} == {2, 4, 6, 8, 10, 12}
     assert all(float(r["variance"]) > 0 for r in measured)
+
+
+@pytest.mark.parametrize("strategy", ["single", "multiscale", "random-crops"])
+def test_moments_are_those_of_the_terms(tmp_path, strategy):
+    """A term that corrects nothing has the moments of its gradient, not of a correction."""
+    options = {**SMALL, "steps": 2, "moments_every": 2, "moments_samples": 4, "lr": 1e-12}
+    trainer = Trainer("denoise:0.2", "resnet", strategy, **options, optimiser="sgd")
+    trainer.fit(tmp_path / "run")
+    levels = len(trainer.hierarchy)
+    monitor = MultilevelGradient(
+        trainer.model, mean_square, trainer.data.sampler(MOMENTS), trainer.hierarchy, [1] * levels
+    )
+    monitor.load_state_dict({**monitor.state_dict(), "next": 2 * levels * 4})
+    found = monitor.measure(4)
+    measured = [r for r in rows(tmp_path / "run" / "levels.csv") if r["step"] == "2"]
+    if strategy == "random-crops":
+        assert [(r["norm"], r["variance"]) for r in measured] == [("", "")] * len(measured)
+        return
+    corrects = strategy == "multiscale"
+    variance = found.difference if corrects else found.fine
+    square = found.mean_square if corrects else found.fine_mean_square
+    assert len(measured) == (levels if corrects else 1)
+    for row in measured:
+        at = int(row["level"])
+        assert float(row["variance"]) == pytest.approx(variance[at], rel=1e-4)
+        norm = float(row["norm"])
+        assert norm * abs(norm) == pytest.approx(square[at], rel=1e-3, abs=1e-4 * variance[at])
+    assert not np.allclose(found.fine, found.difference, rtol=0.05)  # the two can be told apart
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "onecycle", "step"])

@@ -146,12 +146,13 @@ class NoisySampler(Sampler):
         if isinstance(self.clean, torch.Tensor):
             return self.clean[shuffled(numbers, len(self.clean), self.seed)]
         found = [self.clean(m) for m in numbers]
+        shape = self.hierarchy.finest.shape
         for u in found:
-            if not isinstance(u, torch.Tensor) or tuple(u.shape[1:]) != self.hierarchy.finest.shape:
+            if not isinstance(u, torch.Tensor) or u.shape[1:] != shape:
                 got = tuple(u.shape) if isinstance(u, torch.Tensor) else shortened(u)
                 raise InputError(
-                    "`clean` must return a tensor of shape (C, "
-                    f"{', '.join(map(str, self.hierarchy.finest.shape))}); got {got}"
+                    f"`clean` must return a tensor of shape (C, {', '.join(map(str, shape))}); "
+                    f"got {got}"
                 )
         clean = torch.stack(found)
         _check_finite(clean, "clean", "the finest mesh")

@@ -36,8 +36,8 @@ HELP = {
     "batch": "Samples a step on one scale. Default: the sum of counts.",
     "stop": "WINDOW,TOLERANCE: a stage ends early once its loss has stalled.",
     "budget": "work:N, flops:N or seconds:N; the plan's steps are scaled to it.",
-    "drawn": "Where noise is drawn: law (that of restricted noise, on the level itself "
-    "where it is white), finest or level. Default: law.",
+    "drawn": "Where noise is drawn: law (with the law of restricted noise: denoise and superres "
+    "under averaging on the level itself, else on the finest), finest or level. Default: law.",
     "restriction": "Fine to coarse map. Default: average.",
     "route": "chain or direct. Default: chain.",
     "optimiser": "adam, adamw, sgd, nadam, rmsprop or adagrad. Default: adam.",

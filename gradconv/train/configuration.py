@@ -86,7 +86,8 @@ class TrainingConfig:
         ``work:28750``, ``flops:1e13`` or ``seconds:60``: the plan's steps are scaled to it.
     drawn : {"law", "finest", "level"}
         Where noise is drawn; see `gradconv.samplers.NoisySampler`. By default each level's data
-        have the law of restricted ones, with white noise drawn on the level itself.
+        have the law of restricted ones, with the noise of "denoise" and "superres" drawn on the
+        level itself where averaging restricts it.
     restriction, route : str
         Fine → coarse map.
     optimiser : str

@@ -281,7 +281,8 @@ def _draw_levels(
 def _draw_term(
     axis: Axes, run: RunCurves, quantity: str, number: int, place: int, levels: int
 ) -> None:
-    mine = (run.levels["level"] == number) & np.isfinite(run.levels[quantity])
+    # NaN where nothing was measured; a negative norm cannot be told apart from 0
+    mine = (run.levels["level"] == number) & (run.levels[quantity] > 0)
     axis.plot(
         run.levels["step"][mine],
         run.levels[quantity][mine],

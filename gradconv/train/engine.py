@@ -61,6 +61,7 @@ class Engine:
                 f"`processes` must be at most the GPUs of this machine, "
                 f"{torch.cuda.device_count()}; got {processes}"
             )
+        self.local = processes  # on this machine
         spread = processes * nodes > 1 or by_torchrun
         self.dtype = torch.float64 if precision == "64" else torch.float32
         self._fabric: Any = fabric(
@@ -142,6 +143,13 @@ class Engine:
         for parameter, part in zip(parameters, parts, strict=True):
             parameter.grad = part.reshape(parameter.shape).clone()
         return values
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set on any process; every process gets the same answer."""
+        if self.world == 1:
+            return flag
+        count = torch.tensor([float(flag)], device=self.device)
+        return bool(self._fabric.all_reduce(count, reduce_op="sum") > 0)
 
     def agreed(self, value: Any) -> Any:
         """Return the leading process's value on every process."""

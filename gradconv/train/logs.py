@@ -11,7 +11,8 @@ from typing import Any, BinaryIO
 from gradconv.errors import InputError, StorageError, shortened
 from gradconv.store import write_atomically
 
-# What a row holds, in this order; every row has all of them.
+# What a row holds, in this order; every row has all of them. `norm` is that of the mean gradient
+# of a term, with the sampling error taken off its square: negative if less than nothing is left.
 COLUMNS: dict[str, tuple[str, ...]] = {
     "steps": (
         *("step", "leg", "loss", "lr", "gradient_norm"),

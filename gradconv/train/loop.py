@@ -266,7 +266,8 @@ class Loop:
         ahead = Ahead(self._gradient(leg), self._prefetches)
         try:
             for _ in self._steps(leg, ahead, progress):
-                if interruption.asked:
+                # one that left alone would let the others wait for it in their next sum
+                if self.engine.any(interruption.asked):
                     self.save()
                     raise KeyboardInterrupt
         finally:
@@ -305,7 +306,8 @@ class Loop:
             if leg.stopping is not None:
                 state.losses.append(losses.loss)
             self._recorder.step(leg, state.leg, state.totals, losses, norm, lr)
-            if state.in_leg < leg.steps and self._recorder.validation_due(state.totals):
+            due = state.in_leg < leg.steps and self._recorder.validation_due(state.totals)
+            if due and not self._stalled(leg):  # the end of a leg has a validation of its own
                 self._recorder.validate(state.leg, state.totals)
             if progress is not None:
                 progress(before + state.in_leg, total, self._cost_so_far(losses.loss))
@@ -378,15 +380,17 @@ class Loop:
         except RunError as error:
             raise RunError(f"{error}; {self._kept()}") from error
         except StorageError as error:
-            told = "checkpoint" in str(error)
+            told = "good checkpoint" in str(error)
             raise StorageError(str(error) if told else f"{error}; {self._kept()}") from error
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             text = str(error)
-            if isinstance(error, RuntimeError) and "memory" not in text.lower():
+            scarce = any(words in text.lower() for words in ("out of memory", "allocate memory"))
+            if isinstance(error, RuntimeError) and not scarce:
                 raise
             first = (text.splitlines() or ["out of memory"])[0][:160]
             raise RunError(
-                f"`microbatch` must let every pass fit into memory; {first}; {self._kept()}"
+                f"`microbatch` must let every pass fit into memory (with another one the run "
+                f"begins anew); {first}; {self._kept()}"
             ) from error
 
     def _kept(self) -> str:

@@ -64,13 +64,23 @@ def _samples(legs: Sequence[Leg], levels: int, merged: bool, world: int) -> Iter
         yield samples
 
 
-def available_bytes(device: torch.device, memory: float | None) -> float:
-    """Bytes that a pass may take: the bound in GiB, or what is free."""
+def available_bytes(device: torch.device, memory: float | None, processes: int = 1) -> float:
+    """Bytes that a pass may take: the bound in GiB, or this process's part of what is free.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where it is computed.
+    memory : float or None
+        The bound.
+    processes : int
+        Processes of this machine, which share its memory, but have a GPU each.
+    """
     if memory is not None:
         return memory * GIB
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
-    return float(psutil.virtual_memory().available)
+    return float(psutil.virtual_memory().available) / processes
 
 
 def check_memory(

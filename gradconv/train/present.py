@@ -54,5 +54,7 @@ def _cost(record: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _scores(record: dict[str, float]) -> tuple[str, ...]:
-    return (f"{record['mse']:.3e}", f"{record['psnr']:.2f}", f"{record['ssim']:.3f}")
+def _scores(record: dict[str, float | None]) -> tuple[str, ...]:
+    styles = {"mse": ".3e", "psnr": ".2f", "ssim": ".3f"}
+    values = ((record[name], style) for name, style in styles.items())
+    return tuple("–" if value is None else format(value, style) for value, style in values)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
 from torch import nn
 
+from gradconv.errors import InputError, RunError
 from gradconv.multilevel import MultilevelGradient
+from gradconv.multilevel.moments import Moments
 from gradconv.nn.evaluation import mean_square
 from gradconv.train.engine import Engine
 from gradconv.train.gradient import StepLosses
 from gradconv.train.logs import RunLog
 from gradconv.train.making import MOMENTS, Data, Pairs
-from gradconv.train.result import Totals, as_record
+from gradconv.train.result import Scores, Totals, as_record
 from gradconv.train.scoring import score
 from gradconv.train.strategies import Leg
 
@@ -76,16 +79,22 @@ class Recorder:
             seconds=totals.seconds,
             samples=totals.samples,
         )
-        found = self._moments(totals) if measures else None
+        # of crops there are no moments: samples of their own are whole images
+        found = self._moments(totals) if measures and leg.crops is None else None
         for place, term in enumerate(leg.terms):
+            square, variance = None, None
+            if found is not None and term.corrects:
+                square, variance = found.mean_square[term.level], found.difference[term.level]
+            elif found is not None:
+                square, variance = found.fine_mean_square[term.level], found.fine[term.level]
             self.log.level(
                 step=totals.steps,
                 level=term.level,
                 samples=term.samples,
                 fine_loss=losses.fine[place],
                 coarse_loss=losses.coarse[place] if term.corrects else None,
-                norm=None if found is None else found[0][term.level],
-                variance=None if found is None else found[1][term.level],
+                norm=None if square is None else math.copysign(math.sqrt(abs(square)), square),
+                variance=None if variance is None else float(variance),
             )
 
     def validation_due(self, totals: Totals) -> bool:
@@ -93,22 +102,32 @@ class Recorder:
         return self._due(self.config.validate_every, totals)
 
     def validate(self, number: int, totals: Totals) -> dict[str, float] | None:
-        """Measure and write the errors on the validation pairs; every process gets them."""
-        found = None
-        if self.engine.leads:
-            found = as_record(score(self.model, self._pairs, self.engine))
-            if self.log is not None and found is not None:
-                self.log.validation(
-                    step=totals.steps,
-                    leg=number,
-                    work=totals.work,
-                    flops=totals.flops,
-                    seconds=totals.seconds,
-                    **found,
-                )
+        """Measure and write the errors on the validation pairs; every process gets them.
+
+        Raises
+        ------
+        RunError
+            If they are not finite, on every process.
+        """
+        found = asdict(score(self.model, self._pairs, self.engine)) if self.engine.leads else None
         self.engine.wait()
-        agreed: dict[str, float] | None = self.engine.agreed(found)
-        return agreed
+        scores = Scores(**self.engine.agreed(found))
+        if not math.isfinite(scores.mse):
+            raise RunError(
+                f"the validation error must be finite; got {scores.mse} after step {totals.steps} "
+                "(a smaller `lr` or a `clip` may help)"
+            )
+        record = as_record(scores)
+        if self.log is not None and record is not None:
+            self.log.validation(
+                step=totals.steps,
+                leg=number,
+                work=totals.work,
+                flops=totals.flops,
+                seconds=totals.seconds,
+                **record,
+            )
+        return record
 
     @staticmethod
     def _due(every: int, totals: Totals) -> bool:
@@ -130,13 +149,13 @@ class Recorder:
             seed=self.config.seed,
         )
 
-    def _moments(self, totals: Totals) -> tuple[list[float | None], list[float]]:
-        """Norm of the mean and variance of each term, from samples of their own."""
+    def _moments(self, totals: Totals) -> Moments | None:
+        """Moments of each level's gradients, from samples of their own; None if not finite."""
         samples = self.config.moments_samples
         start = totals.steps * len(self.config.hierarchy) * samples
         self._monitor.load_state_dict({**self._monitor.state_dict(), "next": start})
         with self.engine.autocast():
-            found = self._monitor.measure(samples)
-        # the sampling error is taken off, which may leave less than nothing: not known then
-        norms = [math.sqrt(v) if v > 0 else None for v in found.mean_square.tolist()]
-        return norms, [float(v) for v in found.difference]
+            try:
+                return self._monitor.measure(samples)
+            except InputError:  # a loss or gradient that is not finite: the next step will say so
+                return None

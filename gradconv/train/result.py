@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -42,7 +43,7 @@ class Scores:
     mse : float
         Mean square over cells and channels.
     psnr : float
-        Peak signal-to-noise ratio, dB.
+        Peak signal-to-noise ratio, dB; infinite if a tile is predicted exactly.
     ssim : float
         Structural similarity.
     """
@@ -87,5 +88,7 @@ class TrainingResult:
 
 
 def as_record(value: Any) -> dict[str, Any] | None:
-    """Scores or totals as JSON values."""
-    return None if value is None else asdict(value)
+    """Scores or totals as JSON values; None for what is not finite: the PSNR of equal images."""
+    if value is None:
+        return None
+    return {name: v if math.isfinite(v) else None for name, v in asdict(value).items()}

@@ -112,13 +112,35 @@ class Trainer:
         self.config = config
         self.notes: list[str] = []
         self.engine = Engine(config.device, config.precision, config.processes, config.nodes)
+        made = make_network(config) if model is None else model
+        self._check_processes(made)
         self.engine.launch()
         self.data = Data(config)
         self.task, self.hierarchy = config.made_task, config.hierarchy
-        made = make_network(config) if model is None else model
         self.model = made.to(self.engine.device, self.engine.dtype)
+        if model is not None and self.engine.world > 1:
+            self._share_weights()
         self._costs: tuple[LevelCost, ...] | None = None
         self._legs: tuple[Leg, ...] | None = None
+
+    def _check_processes(self, model: nn.Module) -> None:
+        if self.engine.world > 1 and not merges(model):
+            raise InputError(
+                "`processes` must be 1 with batch normalisation, whose statistics would be those "
+                f"of each process's own samples; got {self.engine.world}"
+            )
+
+    @torch.no_grad()
+    def _share_weights(self) -> None:
+        """Give every process the leading one's: each made the module of random numbers of its own.
+
+        Named networks are those of the seed.
+        """
+        tensors = [*self.model.parameters(), *self.model.buffers()]
+        for tensor, value in zip(
+            tensors, self.engine.agreed([t.cpu() for t in tensors]), strict=True
+        ):
+            tensor.copy_(value)
 
     @property
     def costs(self) -> tuple[LevelCost, ...]:
@@ -146,12 +168,16 @@ class Trainer:
     def _step_costs(self, legs: tuple[Leg, ...], unit: str) -> list[float]:
         """Cost of one step of each leg, in the unit of the budget."""
         if unit == "seconds":
-            found = seconds_of_legs(self.model, legs, self.data, self.engine, self.config)
-            return list(self.engine.agreed(found))
+            return list(self.engine.agreed(self._seconds(legs)))
         costs = work_units(self.hierarchy)
         if unit == "flops":
             costs = CostModel(tuple(c.flops for c in self.costs), "FLOPs")
         return [self.config.accumulation * step_work(leg.stage, costs) for leg in legs]
+
+    def _seconds(self, legs: tuple[Leg, ...]) -> list[float]:
+        """Seconds of a step of each leg, with the run's threads."""
+        with _threads(self.config.threads):
+            return seconds_of_legs(self.model, legs, self.data, self.engine, self.config)
 
     def forecast(self, seconds: bool = False) -> dict[str, Any]:
         """What the plan is expected to cost, as JSON values; nothing is trained.
@@ -163,9 +189,7 @@ class Trainer:
         seconds : bool
             Whether a step of each leg is timed.
         """
-        timed = None
-        if seconds:
-            timed = seconds_of_legs(self.model, self.legs, self.data, self.engine, self.config)
+        timed = self._seconds(self.legs) if seconds else None
         return forecast(
             self.config.strategy,
             self.legs,
@@ -217,9 +241,8 @@ class Trainer:
             start_random_state(self.config.seed)
             warnings.simplefilter("ignore", UnresolvedKernelWarning)  # there is a note of them
             loop = Loop(self.model, self.data, self.engine, self.config, path)
-            state = loop.restored()
-            if state is None:
-                peak = self._check_memory()
+            peak = self._check_memory()
+            if loop.restored() is None:
                 loop.start(self.legs, self.costs, peak, self.notes)
             if store is not None and self.engine.leads:
                 store.open()
@@ -231,14 +254,16 @@ class Trainer:
         return result
 
     def _check_memory(self) -> float:
+        """Refuse passes that do not fit here; a run that goes on may do so on a smaller machine."""
         engine, config = self.engine, self.config
+        plan = STRATEGIES.parse(config.strategy).legs(config.plan_schedule)  # whatever the budget
         return check_memory(
-            self.legs,
+            plan,
             self.costs,
             self.hierarchy.dim,
             config.microbatch,
             merges(self.model),
-            available_bytes(engine.device, config.memory),
+            available_bytes(engine.device, config.memory, engine.local),
             engine.world,
         )
 

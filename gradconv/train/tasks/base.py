@@ -147,5 +147,8 @@ def pixel_noise(
     clean: Tensor, sigma: float | Tensor, generator: torch.Generator
 ) -> Tensor:  # shape: that of clean
     """Add independent normal values of standard deviation `sigma`."""
-    noise = torch.randn(clean.shape, generator=generator, dtype=clean.dtype, device=clean.device)
-    return noise.mul_(sigma).add_(clean)
+    if isinstance(sigma, Tensor):
+        noise = torch.empty_like(clean).normal_(generator=generator).mul_(sigma)
+    else:  # one pass less: half of the time on small meshes
+        noise = torch.empty_like(clean).normal_(0.0, sigma, generator=generator)
+    return noise.add_(clean)
