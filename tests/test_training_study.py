@@ -22,7 +22,7 @@ from gradconv.plots import figure_bytes
 from gradconv.provenance import configuration_hash, provenance
 
 STUDY = Path(__file__).resolve().parent.parent / "studies" / "training"
-MODULES = ("spreads", "summaries", "tables", "figures", "measured", "evidence", "report")
+MODULES = ("spreads", "summaries", "tables", "figures", "measured", "evidence", "report", "run")
 STORED = sorted((STUDY / "results").glob("*.json"))
 Run = dict[str, Any]
 
@@ -182,6 +182,21 @@ def test_each_convolution_wins_where_it_should(study: dict[str, ModuleType]) -> 
     assert wins == {0.05: "standard", 0.8: "mfc", 0.2: "not told apart"}
 
 
+def test_a_planted_loss_along_an_axis_is_found(study: dict[str, ModuleType]) -> None:
+    runs = []
+    for layers, full in ((2, 1.01), (4, 1.5), (8, 0.6)):
+        runs += group_of("single", SINGLES, layers=layers)
+        errors = [full * e * (1.0 + 0.01 * i) for i, e in enumerate(SINGLES)]
+        runs += group_of("full-multiscale", tuple(errors), layers=layers)
+    found = study["summaries"].axis_summary(runs, "layers", float)["against"]
+    assert list(found) == ["standard"]
+    verdicts = {one["x"]: (one["verdict"], one["within"]) for one in found["standard"]}
+    assert verdicts == {2: ("not told apart", True), 4: ("worse", False), 8: ("better", False)}
+    ratio = found["standard"][1]["ratio"].value  # geometric means: 1.5 (1 · 1.01 · 1.02)^(1/3)
+    assert ratio == pytest.approx(1.5 * (1.01 * 1.02) ** (1 / 3))
+    assert "| standard | 4 | 1.51 [" in study["tables"].depth(runs)
+
+
 def test_the_least_budget_that_reaches_single(study: dict[str, ModuleType]) -> None:
     runs = []
     for work, single, full in ((150, 0.05, 0.01), (300, 0.02, 0.0045), (600, 0.0045, 0.004)):
@@ -248,13 +263,52 @@ def test_factors_of_unknown_and_bounded_seeds(study: dict[str, ModuleType]) -> N
     assert study["summaries"].step_factor(None, None, (60, 60)).bound == "?"
 
 
-def test_moments_that_are_not_known_are_left_out(study: dict[str, ModuleType]) -> None:
-    head = ["step", "level", "samples", "fine_loss", "coarse_loss", "norm", "variance"]
-    table = [head, ["20", "0", "8", "1", "", "2.0", "4.0"], ["20", "1", "8", "1", "1", "", "1.0"]]
-    other = [head, ["20", "0", "8", "1", "", "4.0", "6.0"], ["20", "1", "8", "1", "1", "", "3.0"]]
-    runs = [run("multiscale", i, 0.004, curves={"levels": t}) for i, t in enumerate((table, other))]
-    assert study["summaries"].moments(runs, "norm") == {0: [(20.0, 3.0)]}
-    assert study["summaries"].moments(runs, "variance") == {0: [(20.0, 5.0)], 1: [(20.0, 2.0)]}
+LEVELS = ["step", "level", "samples", "fine_loss", "coarse_loss", "norm", "variance"]
+
+
+def measured_levels(norms: list[list[float]]) -> list[Run]:
+    """Runs of multiscale training with norms of the terms of two levels at steps 80, 160, …"""
+    return [
+        run(
+            "multiscale",
+            seed,
+            0.004,
+            sizes=[8, 16],
+            curves={
+                "levels": [
+                    LEVELS,
+                    *(
+                        [str(80 * (i // 2 + 1)), str(i % 2), "8", "1", "", str(v), str(v * v + 1)]
+                        for i, v in enumerate(mine)
+                    ),
+                ]
+            },
+        )
+        for seed, mine in enumerate(norms)
+    ]
+
+
+def test_norms_are_averaged_as_signed_squares(study: dict[str, ModuleType]) -> None:
+    runs = measured_levels([[2.0, -1.0, 3.0, 1.0], [4.0, 0.5, 5.0, -2.0]])
+    lines = study["summaries"].moments(runs, "norm")
+    assert lines[0] == [(80.0, math.sqrt(10.0)), (160.0, math.sqrt(17.0))]
+    assert all(math.isnan(value) for _, value in lines[1])  # −1 + 1/4 and 1 − 4 are below 0
+    assert study["summaries"].moments(runs, "variance")[0] == [(80.0, 11.0), (160.0, 18.0)]
+
+
+def test_a_norm_that_is_none_is_not_told_apart_from_none(study: dict[str, ModuleType]) -> None:
+    runs = measured_levels([[2.0, -1.0, 3.0, 1.0], [2.1, 0.5, 3.0, -0.2], [2.0, 1.0, 3.1, -0.9]])
+    found = {one["level"]: one["square"] for one in study["summaries"].term_norms(runs, 160)}
+    assert found[0].value == pytest.approx((9.0 + 9.0 + 9.61) / 3)
+    assert found[0].low > 0
+    assert found[1].value == pytest.approx((1.0 - 0.04 - 0.81) / 3)
+    assert found[1].low < 0 < found[1].high
+    late = study["summaries"].term_norms(runs, 80)[0]["square"]
+    assert late.value == pytest.approx((13.0 + 13.41 + 13.61) / 6)
+    text = study["tables"].corrections(runs)
+    root = 1e3 * math.sqrt((13.0 + 13.41 + 13.61) / 6)
+    assert f"| denoise-resnet | standard | {root:.2f} [" in text
+    assert "| at most " in text
 
 
 # ---- evidence ----
@@ -374,6 +428,25 @@ def test_results_are_of_the_study() -> None:
         for one in stored["runs"]:
             assert all(math.isfinite(v) for v in one["test"].values())
             assert one["totals"]["work"] == pytest.approx(sum(leg["work"] for leg in one["legs"]))
+
+
+def test_results_are_those_of_the_configuration(study: dict[str, ModuleType]) -> None:
+    """Each stored run is the one that the configuration asks for, whatever defaults have become."""
+    made = study["run"]
+    setup = made.setup()
+    blocks = {block["name"]: block for block in setup["block"]}
+    assert {path.stem for path in STORED} == {n for n, b in blocks.items() if "hardware" not in b}
+
+    def differing(setup: Run, path: Path) -> int:
+        stored = json.loads(path.read_text(encoding="utf-8"))["runs"]
+        wanted = [made.config_of(one).identity() for one in made.runs_of(blocks[path.stem], setup)]
+        pairs = zip(wanted, stored, strict=True)
+        return sum(configuration_hash(w) != s["configuration_hash"] for w, s in pairs)
+
+    changed = {**setup, "base": {**setup["base"], "lr": 6e-3}}  # the control
+    for path in STORED:
+        assert not differing(setup, path), path.stem
+        assert differing(changed, path)
 
 
 def test_the_table_is_made_of_the_results(study: dict[str, ModuleType]) -> None:

@@ -211,10 +211,19 @@ def _log_log(axis: Axes, x: str, y: str, ticks: Sequence[float] = ()) -> None:
         subs = (1.0, 2.0, 5.0) if high < WIDE * low else (1.0,)
         narrow = high < NARROW * low  # too little room for powers
         side.set_major_locator(MaxNLocator(6) if narrow else LogLocator(subs=subs, numticks=20))
-        side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        side.set_major_formatter(FuncFormatter(_plain))
         side.set_minor_locator(NullLocator())
     if ticks:
         axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+
+
+def _plain(value: float, _: int | None = None) -> str:
+    """A number as one writes it, a small one as a power of ten times it."""
+    if value >= 1e-3:
+        return f"{value:g}"
+    digits, _, power = f"{value:e}".partition("e")
+    factor = "" if float(digits) == 1.0 else rf"{float(digits):g} \cdot "
+    return f"${factor}10^{{{int(power)}}}$"
 
 
 def _linear(axis: Axes) -> None:

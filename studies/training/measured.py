@@ -81,7 +81,7 @@ def work_units(study: Record) -> list[Record]:
 def telescoping(study: Record) -> list[Record]:
     """Sum of the terms against the finest gradient, all on the same samples, in float64."""
     found = []
-    for names, one in trainers(study, precision="64"):
+    for names, one in trainers(study, precision="64", drawn="finest"):
         estimate = MultilevelGradient(
             one.model, mean_square, one.data.sampler(), one.hierarchy, [1] * len(one.hierarchy)
         )
@@ -102,7 +102,7 @@ def independent_bias(study: Record) -> list[Record]:
         choices = study["setups"][setting["setup"]]
         counts = tuple(setting["counts"])
         mesh = {"size": setting["size"], "levels": len(counts), "counts": counts}
-        one = trainer(study, choices, conv, precision="64", stages=counts, **mesh)
+        one = trainer(study, choices, conv, precision="64", drawn="law", stages=counts, **mesh)
         (stage,) = multiscale(1, counts).stages
         alone = (Term(len(counts) - 1, setting["batch"], False),)
         maker = StepGradient(one.model, mean_square, one.data.sampler(), one.engine)

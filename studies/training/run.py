@@ -57,9 +57,14 @@ def runs_of(block: Choices, study: Choices) -> list[Choices]:
     ]
 
 
+def config_of(run: Choices) -> TrainingConfig:
+    """All choices of a run."""
+    return TrainingConfig.read(None, {k: _tuple(v) for k, v in run["options"].items()})
+
+
 def train(run: Choices) -> Choices:
     """One run, or what is kept of it."""
-    config = TrainingConfig.read(None, {k: _tuple(v) for k, v in run["options"].items()})
+    config = config_of(run)
     path = RUNS / run["source"] / f"{configuration_hash(config.identity())[:24]}.json"
     if path.exists():
         return json.loads(path.read_text(encoding="utf-8"))

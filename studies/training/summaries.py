@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import geometric_mean, mean
 from typing import Any
 
-from spreads import Estimate, ratio, spread, welch
+from spreads import Estimate, paired, ratio, spread, welch
 
 Record = dict[str, Any]
 Runs = list[Record]
@@ -136,12 +136,21 @@ def leg_speeds(staged: Runs, single: Runs) -> list[float]:
 
 
 def axis_summary(runs: Runs, axis: str, value: Callable[[str], float]) -> Record:
-    """MSE of each convolution and strategy along an axis, and mfc over standard with interval."""
+    """MSE of each convolution and strategy along an axis, and what the two ratios come to.
+
+    ``ratios``, by strategy: mfc over standard, with interval; ``against``, by convolution: full
+    multiscale training over one scale, as `compare` gives it.
+    """
     found = group(runs, axis, "strategy", "conv")
     points = list(dict.fromkeys(key[0] for key in found))
     lines: dict[tuple[str, str], list[Record]] = {}
     ratios: dict[str, list[Record]] = {}
+    against: dict[str, list[Record]] = {}
     for point in points:
+        for conv in ("standard", "mfc"):
+            full, single = (found.get((point, name, conv), []) for name in (FULL, SINGLE))
+            if len(full) > 1 and len(single) > 1:
+                against.setdefault(conv, []).append({"x": value(point), **compare(full, single)})
         for strategy in dict.fromkeys(key[1] for key in found):
             both = [found.get((point, strategy, conv), []) for conv in ("standard", "mfc")]
             for conv, mine in zip(("standard", "mfc"), both, strict=True):
@@ -155,7 +164,7 @@ def axis_summary(runs: Runs, axis: str, value: Callable[[str], float]) -> Record
                 ratios.setdefault(strategy, []).append(
                     {"x": value(point), "ratio": one, "wins": one.side("mfc", "standard", 1.0)}
                 )
-    return {"lines": lines, "ratios": ratios}
+    return {"lines": lines, "ratios": ratios, "against": against}
 
 
 def budget_summary(runs: Runs) -> Record:
@@ -348,14 +357,49 @@ def start_curve(runs: Runs) -> list[tuple[float, float, float, float]]:
 
 
 def moments(runs: Runs, quantity: str) -> dict[int, list[tuple[float, float]]]:
-    """(step, mean over seeds) of a term's gradient norm or variance, by level."""
+    """(step, mean over seeds) of a term's gradient norm or variance, by level.
+
+    Norms are averaged as squares, whose sampling error was taken off, with their signs: to leave
+    out those below 0 would be a bias where a norm is small. NaN where the mean is below 0.
+    """
     found: dict[tuple[int, float], list[float]] = {}
     for run in runs:
         for row in table_of(run, "levels"):
             found.setdefault((int(row["level"]), row["step"]), []).append(row[quantity])
     lines: dict[int, list[tuple[float, float]]] = {}
     for (level, step), values in sorted(found.items()):
-        known = [v for v in values if not math.isnan(v)]
-        if known:
-            lines.setdefault(level, []).append((step, mean(known)))
+        if quantity == "norm":
+            square = mean(squares(values))
+            value = math.sqrt(square) if square > 0 else math.nan
+        else:
+            value = mean(values)
+        lines.setdefault(level, []).append((step, value))
     return lines
+
+
+def squares(norms: Sequence[float]) -> list[float]:
+    """Unbiased squares, some negative, of the norms that a log holds."""
+    return [math.copysign(v * v, v) for v in norms]
+
+
+def term_norms(runs: Runs, since: int) -> list[Record]:
+    """Norm of the mean of each term of multiscale training, over steps and seeds; a row a term.
+
+    ``square`` is the mean square with its interval: Student's t on the seeds' means, since the
+    steps of a run are not independent.
+    """
+    mine = [run for run in runs if run["strategy"] == "multiscale"]
+    found = []
+    for (setup, conv), same in group(mine, "setup", "conv").items():
+        for level in range(len(same[0]["sizes"])):
+            means = [mean(squares(_norms(run, level, since))) for run in same]
+            found.append(
+                {"setup": setup, "conv": conv, "level": level, "sizes": same[0]["sizes"]}
+                | {"square": paired(means)}
+            )
+    return found
+
+
+def _norms(run: Mapping[str, Any], level: int, since: int) -> list[float]:
+    rows = table_of(run, "levels")
+    return [row["norm"] for row in rows if row["level"] == level and row["step"] >= since]

@@ -16,9 +16,11 @@ from summaries import (
     budget_summary,
     hot_summary,
     table_summary,
+    term_norms,
 )
 
 MILLI, GIGA, MEBI = 1e3, 1e-9, 2.0**-20
+SETTLED = 80  # steps after which corrections are averaged
 RULES = """\
 Means ± sample standard deviations over the seeds; MSE in units of 10⁻³. {seeds} seeds are few: \
 the interval of a mean is {student:.1f} standard errors on either side (Student's t), and "not \
@@ -46,6 +48,7 @@ def markdown(results: dict[str, Record]) -> str:
         "noise": noise,
         "depth": depth,
         "hot-starts": hot_starts,
+        "curves": corrections,
     }
     parts = ["# Training on several scales: results", rules(results)]
     for block, write in writers.items():
@@ -122,14 +125,17 @@ def _degraded(scores: dict[str, float] | None) -> str:
     )
 
 
+def _compared(one: Record) -> list[str]:
+    """Ratio, whether it is within the spread, and the verdict."""
+    return [_estimate(one["ratio"]), "yes" if one["within"] else "no", one["verdict"]]
+
+
 def _against(part: Record) -> list[str]:
-    steps, work = part["equal_steps"], part["equal_work"]
+    work = part["equal_work"]
     return [
         part["setup"],
         part["conv"],
-        _estimate(steps["ratio"]),
-        "yes" if steps["within"] else "no",
-        steps["verdict"],
+        *_compared(part["equal_steps"]),
         _estimate(work["ratio"]) if work else "–",
         work["verdict"] if work else "–",
     ]
@@ -215,6 +221,17 @@ def _axis(name: str, found: Record, degraded: bool = False) -> list[str]:
         "logarithms, runs paired by seed); the lower convolution wins where 1 lies outside.",
         "",
         *_table([*heads, "wins"], body),
+        "",
+        "Full multiscale training over one scale, as above:",
+        "",
+        *_table(
+            ["conv", name, "full/single", "in spread", "verdict"],
+            [
+                [conv, f"{one['x']:g}", *_compared(one)]
+                for conv, entries in found["against"].items()
+                for one in entries
+            ],
+        ),
     ]
 
 
@@ -265,6 +282,36 @@ def factors(found: Sequence[Factor]) -> str:
     return f"× {sign}{middle:.2g} [{low.bound}{low.value:.2g}, {high.bound}{high.value:.2g}]" + (
         "" if len(known) == len(found) else f" ({len(found) - len(known)} unknown)"
     )
+
+
+def corrections(runs: list[Record]) -> str:
+    """Norm of each term's mean gradient late in multiscale training."""
+    lines = [
+        "## Corrections while training",
+        "",
+        "Norm in 10⁻³ of the mean gradient of each term of multiscale training, root of the mean "
+        f"square over the steps from {SETTLED} on and the seeds. The sampling error of the 8 "
+        "samples of each measurement is taken off the squares; intervals are Student's t on the "
+        "seeds' means. An interval of the square that reaches below 0 says that the norm is not "
+        "told apart from 0.",
+        "",
+    ]
+    rows: dict[tuple[str, str], list[str]] = {}
+    heads: list[str] = []
+    for entry in term_norms(runs, SETTLED):
+        level, sizes, square = entry["level"], entry["sizes"], entry["square"]
+        head = f"{sizes[level]}²" + (f" − {sizes[level - 1]}²" if level else "")
+        heads = heads if head in heads else [*heads, head]
+        rows.setdefault((entry["setup"], entry["conv"]), []).append(_root(square))
+    body = [[*key, *row] for key, row in rows.items()]
+    return "\n".join([*lines, *_table(["setup", "conv", *heads], body)])
+
+
+def _root(square: Estimate) -> str:
+    if square.low <= 0.0:
+        return f"at most {_end(MILLI * math.sqrt(max(square.high, 0.0)))}"
+    value, low, high = (MILLI * math.sqrt(v) for v in (square.value, square.low, square.high))
+    return f"{value:.2f} [{_end(low)}, {_end(high)}]"
 
 
 # -- words --------------------------------------------------------------------------------------
