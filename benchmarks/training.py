@@ -1,7 +1,7 @@
 """Time training steps of several scales against those of one, by work unit and to equal loss.
 
 The network is a ResNet of two residual blocks, 64 channels, on noisy tiles of photographs, samples
-drawn on the finest mesh as in training.
+drawn as in training.
 
 1. *Speed of a work unit.* A step of every leg of the plans is timed in turn with one single-scale
    step, from drawing the samples to the gradient. Work units promise that a leg takes as many times
@@ -13,9 +13,9 @@ drawn on the finest mesh as in training.
    operations (FLOPs), which for mesh-free layers do not fall by 4 from mesh to mesh where kernels
    are narrow.
 
-2. *Equal final loss* (`--equal-loss`). The three strategies are trained with validations between;
-   the target is the worst of their final errors. Speed-ups are ratios of seconds and of work units
-   to the first validation at or below it, and the fraction is the one over the other.
+2. *Equal final loss* (`--equal-loss`). The three strategies are trained with validations between,
+   whole passes; the target is the worst of their final errors. Speed-ups are ratios of seconds and
+   of work units to the first validation at or below it, and the fraction is the one over the other.
 
     python -m benchmarks.training [--quick] [--equal-loss] [--threads 2] [--device cpu] [--json F]
 """
@@ -62,6 +62,7 @@ class Speed:
     legs: tuple[float, ...]
     passes: tuple[int | None, ...]  # samples on the finest mesh of single scale's and the legs'
     drawing: float  # fraction of the time that drawing takes
+    unit: float  # seconds of a work unit of single scale
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,7 @@ def speeds(
                 conv, size, name, _quartiles(by_turn["work"]), _quartiles(by_turn["flops"]),
                 tuple(each), (single.step.microbatch, *(t.step.microbatch for t in timed)),
                 statistics.median(shares),
+                statistics.median(p[1] for p in rows) / step_work(alone.stage, units),
             )
         )  # fmt: skip
     return found
@@ -194,7 +196,7 @@ def equal_loss(conv: str, size: int, device: str, seed: int, steps: int) -> list
         config = configuration(
             conv, size, device, counts=(32, 16, 8, 4), strategy=strategy, steps=steps,
             stages=stages, seed=seed, lr=3e-3, schedule="cosine", restarts=True,
-            validate_every=2, validation_tiles=28, test_tiles=4, microbatch=8,
+            validate_every=2, validation_tiles=28, test_tiles=4,
         )  # fmt: skip
         with tempfile.TemporaryDirectory() as folder:
             Trainer.from_config(config).fit(folder)
@@ -231,6 +233,7 @@ def main() -> None:
     sizes = (16,) if arguments.quick else tuple(int(n) for n in arguments.sizes.split(","))
     turns = 2 if arguments.quick else arguments.turns
     console, found = Console(), []
+    console.width = max(console.width, 150)  # a row a line
     if arguments.equal_loss:
         steps = 8 if arguments.quick else arguments.steps
         for conv in ("standard", "mfc"):
@@ -260,7 +263,7 @@ def _speed_table(found: list[Speed]) -> Table:
     table = Table(title="Speed over single-scale training")
     for name in (
         "network", "mesh", "strategy", "of a work unit", "of an operation", "legs, by work unit",
-        "drawing", "passes",
+        "drawing", "passes", "ms a unit, single",
     ):  # fmt: skip
         table.add_column(name)
     for one in found:
@@ -269,6 +272,7 @@ def _speed_table(found: list[Speed]) -> Table:
             *(f"{q[1]:.2f} ({q[0]:.2f}–{q[2]:.2f})" for q in (one.work, one.flops)),
             ", ".join(f"{v:.2f}" for v in one.legs), f"{one.drawing:.0%}",
             "whole" if one.passes[0] is None else ", ".join(map(str, one.passes)),
+            f"{1e3 * one.unit:.1f}",
         )  # fmt: skip
     return table
 

@@ -292,8 +292,7 @@ def corrections(runs: list[Record]) -> str:
         "Norm in 10⁻³ of the mean gradient of each term of multiscale training, root of the mean "
         f"square over the steps from {SETTLED} on and the seeds. The sampling error of the 8 "
         "samples of each measurement is taken off the squares; intervals are Student's t on the "
-        "seeds' means. An interval of the square that reaches below 0 says that the norm is not "
-        "told apart from 0.",
+        "seeds' means. An interval that begins at 0 says that the norm is not told apart from 0.",
         "",
     ]
     rows: dict[tuple[str, str], list[str]] = {}
@@ -308,10 +307,10 @@ def corrections(runs: list[Record]) -> str:
 
 
 def _root(square: Estimate) -> str:
-    if square.low <= 0.0:
-        return f"at most {_end(MILLI * math.sqrt(max(square.high, 0.0)))}"
-    value, low, high = (MILLI * math.sqrt(v) for v in (square.value, square.low, square.high))
-    return f"{value:.2f} [{_end(low)}, {_end(high)}]"
+    """Square roots of a number and of its ends, 0 for what is below."""
+    ends = (square.value, square.low, square.high)
+    value, low, high = (MILLI * math.sqrt(max(v, 0.0)) for v in ends)
+    return f"{value:.2f} [{_end(low) if low else '0'}, {_end(high)}]"
 
 
 # -- words --------------------------------------------------------------------------------------
