@@ -48,7 +48,7 @@ def case(
     task = TASKS.parse(spec)
     sampler = NoisySampler(tiles, task.corrupt, hierarchy, drawn, restricted=task.restricted)
     cells = (SAMPLES, 1, size, size)
-    made, drawn, cut = [], [], []
+    made, bare, cut = [], [], []
     for turn in range(turns + 2):
         numbers = range(turn * SAMPLES, (turn + 1) * SAMPLES)
         row = (
@@ -57,9 +57,9 @@ def case(
             seconds(lambda numbers=numbers: [tiles(m) for m in numbers]),
         )
         if turn >= 2:
-            for values, value in zip((made, drawn, cut), row, strict=True):
+            for values, value in zip((made, bare, cut), row, strict=True):
                 values.append(value)
-    ratios = np.array(made) / np.array(drawn)
+    ratios = np.array(made) / np.array(bare)
     return {
         "task": spec,
         "size": size,

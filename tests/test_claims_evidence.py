@@ -354,3 +354,13 @@ def test_the_whole_ledger(call: Callable[..., Result], tmp_path: Path) -> None:
         assert verdicts[name] == "holds only if"
     assert {verdicts[name] for name in WAITING} == {"not yet measured"}
     assert len(list((tmp_path / "out").glob("*.png"))) == 12
+
+
+@pytest.mark.parametrize("undecided", [0, 3, 5])
+def test_of_many_undecided_cases_the_terminal_shows_the_first(undecided: int) -> None:
+    notes = [*(f"undecided: case {i}" for i in range(undecided)), "evidence: from there"]
+    other = {"number": "2", "notes": ["undecided: alone"]}
+    lines = present.footnotes({"claims": [{"number": "1", "notes": notes}, other]})
+    shown = [f"1. undecided: case {i}" for i in range(min(undecided, 3))]
+    more = ["1. 2 more undecided cases; `-o DIR` writes all of them"] if undecided > 3 else []
+    assert lines == [*shown, "1. evidence: from there", *more, "2. undecided: alone"]

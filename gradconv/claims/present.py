@@ -20,6 +20,7 @@ STYLES = {
 }
 HEADER = ("#", "claim", "law", "measured", "verdict")
 NONE = "–"
+UNDECIDED_SHOWN = 3  # cases of a claim at the terminal; tables in files have all
 
 
 def law_lines(claim: Record) -> list[str]:
@@ -171,8 +172,17 @@ def table(document: Record) -> Table:
 
 
 def footnotes(document: Record) -> list[str]:
-    """Notes of all claims, one a line."""
-    return [f"{c['number']}. {note}" for c in document["claims"] for note in c["notes"]]
+    """Notes of all claims, one a line; of undecided cases the first few of each claim."""
+    found = []
+    for claim in document["claims"]:
+        notes = claim["notes"]
+        undecided = [note for note in notes if note.startswith("undecided: ")]
+        left_out = set(undecided[UNDECIDED_SHOWN:])
+        shown = [note for note in notes if note not in left_out]
+        if left_out:
+            shown.append(f"{len(left_out)} more undecided cases; `-o DIR` writes all of them")
+        found += [f"{claim['number']}. {note}" for note in shown]
+    return found
 
 
 def markdown(document: Record) -> str:
