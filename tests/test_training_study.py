@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from gradconv.claims.evidence import evidence_document
+from gradconv.claims.evidence import evidence_document, read_folder
 from gradconv.claims.paper import CLAIMS
 from gradconv.plots import figure_bytes
 from gradconv.provenance import configuration_hash, provenance
@@ -459,6 +459,30 @@ def test_the_table_is_made_of_the_results(study: dict[str, ModuleType]) -> None:
         for row in one["curves"].get("validation", [])[1:]:
             row[5] = str(2.0 * float(row[5]))
     assert study["tables"].markdown(results) != written
+
+
+def test_evidence_is_made_of_the_results(study: dict[str, ModuleType]) -> None:
+    """Stored evidence, as the ledger reads it, is what the stored runs come to."""
+    kept = read_folder(STUDY.parent / "claims", CLAIMS)
+    assert set(kept) == {claim.id for claim in CLAIMS if not claim.live}
+    assert not any(one.provenance["dirty"] for one in kept.values())
+    results = study["summaries"].read_results(STUDY / "results")
+    table, noise, hot = (results[b]["runs"] for b in ("table", "noise", "hot-starts"))
+    made = study["evidence"]
+    anew = {
+        "cost-reduction": (made.cost_reduction, table),
+        "mfc-speed-up": (made.mfc_speed_up, table),
+        "standard-multiscale": (made.standard_multiscale, noise),
+        "hot-start": (made.hot_start, hot),
+    }
+    for claim, (measure, runs) in anew.items():
+        found = {json.dumps(m, sort_keys=True) for m in measure(runs)}
+        assert found == {json.dumps(m, sort_keys=True) for m in kept[claim].measurements}, claim
+        other = copy.deepcopy(runs)  # the control: another run gives other evidence
+        for one in other:
+            one["test"]["mse"] *= 1.0 + 0.1 * one["seed"]
+            one["legs"] = one["legs"][1:] or one["legs"]
+        assert found != {json.dumps(m, sort_keys=True) for m in measure(other)}, claim
 
 
 def test_small_enough_to_be_kept() -> None:
