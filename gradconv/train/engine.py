@@ -6,6 +6,7 @@ processes a step puts the gradient together.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 from collections.abc import Sequence
@@ -75,6 +76,9 @@ class Engine:
     def launch(self) -> None:
         """Start the other processes, if there are any: they run the same command from its start."""
         self._fabric.launch()
+        if self.world > 1:
+            # threads of a group that is left to the interpreter's end may abort the process there
+            atexit.register(_leave)
 
     @property
     def rank(self) -> int:
@@ -181,6 +185,12 @@ def check_engine(device: str, precision: str, processes: int, nodes: int) -> Non
     check_number("nodes", nodes, 1, 4096)
     if device == "cuda":
         Backend(device="cuda", dtype="float32", library="torch")
+
+
+def _leave() -> None:
+    """Leave the group of processes."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _fabric_class() -> Any:
