@@ -1,9 +1,10 @@
 """Time the mesh-free convolution of many samples on small meshes, as multilevel training has them.
 
-Forward and backward pass with all gradients, 64 → 64 channels, float32, kernels as a new layer has
-them. The compiled path that multiplies all samples with the symbols of a mode at once is timed in
-turn with the one that goes row by row, and with a 3 × 3 `nn.Conv2d` with periodic boundaries; what
-counts are the medians of the ratios of neighbours in time, in brackets their quartiles.
+Forward and backward pass with all gradients, 64 → 64 channels and the first and last layers of such
+networks, float32, kernels as a new layer has them. The compiled path that multiplies all samples
+with the symbols of a mode at once is timed in turn with the one that goes row by row, and with a
+3 × 3 `nn.Conv2d` with periodic boundaries; what counts are the medians of the ratios of neighbours
+in time, in brackets their quartiles.
 
     python -m benchmarks.small_meshes [--quick] [--threads 1] [--repeats 15] [--json FILE]
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
@@ -24,11 +26,14 @@ from rich.table import Table
 from torch import nn
 
 from benchmarks.run import environment
-from gradconv.nn import MeshFreeConv2d
+from gradconv.nn import MeshFreeConv2d, UnresolvedKernelWarning
 from gradconv.nn.engine import compiled
 
-CHANNELS = 64
-CASES = ((8, 192), (16, 96), (32, 48))  # cells an axis, samples
+# cells an axis, samples, channels in and out
+CASES = (
+    (8, 192, 64, 64), (16, 96, 64, 64), (32, 48, 64, 64),
+    (4, 64, 1, 64), (8, 48, 1, 64), (8, 192, 1, 64), (8, 192, 64, 1),
+)  # fmt: skip
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -37,14 +42,13 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def case(n: int, batch: int, repeats: int) -> dict[str, object]:
+def case(n: int, batch: int, ins: int, outs: int, repeats: int) -> dict[str, object]:
     """Ratios of the batched kernels to the two others on one mesh."""
     generator = torch.Generator().manual_seed(n)
-    shape = (batch, CHANNELS, n, n)
-    x, g = (torch.randn(shape, generator=generator) for _ in range(2))
+    x, g = (torch.randn((batch, c, n, n), generator=generator) for c in (ins, outs))
     x.requires_grad_()
-    layer = MeshFreeConv2d(CHANNELS, CHANNELS, path="compiled")
-    convolution = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, padding_mode="circular")
+    layer = MeshFreeConv2d(ins, outs, path="compiled")
+    convolution = nn.Conv2d(ins, outs, 3, padding=1, padding_mode="circular")
 
     def step(module: nn.Module) -> torch.Tensor:
         x.grad = None
@@ -57,9 +61,10 @@ def case(n: int, batch: int, repeats: int) -> dict[str, object]:
         with patch.object(compiled, "batches", lambda *_: False):
             return step(layer)
 
-    if not compiled.batches(x, (CHANNELS, CHANNELS, 1, 1), 1, layer.plan((n, n))):
+    if not compiled.batches(x, (outs, ins, 1, 1), 1, layer.plan((n, n))):
         raise RuntimeError(f"{batch} samples of {n}² are not batched")
-    error = float((step(layer) - by_rows()).abs().max() / by_rows().abs().max())
+    reference = by_rows().detach()
+    error = float((step(layer).detach() - reference).abs().max() / reference.abs().max())
     if not error < 1e-4:
         raise RuntimeError(f"the two ways differ by {error:.1e} on {n}²")
     times = np.array(
@@ -71,6 +76,7 @@ def case(n: int, batch: int, repeats: int) -> dict[str, object]:
     return {
         "n": n,
         "samples": batch,
+        "channels": [ins, outs],
         "seconds": float(np.median(times[:, 0])),
         "rows": [float(q) for q in np.quantile(times[:, 0] / times[:, 1], (0.25, 0.5, 0.75))],
         "convolution": [
@@ -87,14 +93,19 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    warnings.simplefilter("ignore", UnresolvedKernelWarning)  # as on coarse levels
     cases = CASES[:1] if arguments.quick else CASES
-    found = [case(n, batch, 2 if arguments.quick else arguments.repeats) for n, batch in cases]
+    found = [case(*one, 2 if arguments.quick else arguments.repeats) for one in cases]
     table = Table(title="Many samples on a small mesh: batched kernels")
-    for name in ("mesh", "samples", "milliseconds", "over row by row", "over nn.Conv2d"):
+    heads = ("mesh", "samples", "channels", "milliseconds", "over row by row", "over nn.Conv2d")
+    for name in heads:
         table.add_column(name, justify="right")
     for one in found:
         ratios = ("{1:.2f} ({0:.2f}–{2:.2f})".format(*one[key]) for key in ("rows", "convolution"))  # type: ignore[misc]
-        table.add_row(f"{one['n']}²", str(one["samples"]), f"{1e3 * one['seconds']:.1f}", *ratios)  # type: ignore[operator]
+        table.add_row(
+            f"{one['n']}²", str(one["samples"]), "{} → {}".format(*one["channels"]),  # type: ignore[misc]
+            f"{1e3 * one['seconds']:.1f}", *ratios,  # type: ignore[operator]
+        )  # fmt: skip
     Console().print(table)
     if arguments.json:
         document = {

@@ -17,7 +17,11 @@ drawn as in training.
    whole passes; the target is the worst of their final errors. Speed-ups are ratios of seconds and
    of work units to the first validation at or below it, and the fraction is the one over the other.
 
-    python -m benchmarks.training [--quick] [--equal-loss] [--threads 2] [--device cpu] [--json F]
+3. *Where the time goes* (`--profile`, CPU): torch's profiler on a step of the coarsest leg and on
+   one of single scale in turn, medians in nanoseconds a cell by kind of operation, without drawing.
+
+    python -m benchmarks.training [--quick] [--equal-loss | --profile] [--threads 2] [--device cpu]
+                                  [--json FILE]
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ import json
 import statistics
 import tempfile
 import time
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -34,9 +39,11 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import profiler
 
 from benchmarks.run import environment
 from gradconv.multilevel.costs.model import CostModel, step_work
+from gradconv.nn import UnresolvedKernelWarning
 from gradconv.nn.evaluation import mean_square
 from gradconv.train import TrainingConfig
 from gradconv.train.curves import read_run
@@ -48,6 +55,11 @@ from gradconv.train.trainer import Trainer
 COUNTS = (128, 64, 32, 16)
 PASSES = {"whole": (None,), "best": (4, 8, 16)}
 STRATEGIES_TIMED = ("multiscale", "full-multiscale")
+# How the names of torch's operations end.
+KINDS = {
+    "convolutions": ("convolution", "convolution_backward", "_Compiled", "_CompiledBackward"),
+    "copies and fills": ("copy_", "fill_", "clone", "zero_", "empty", "CopySlices"),
+}
 
 
 @dataclass(frozen=True)
@@ -82,6 +94,16 @@ class EqualLoss:
     def fraction(self) -> float:
         """Speed-up in seconds as a fraction of that in work units."""
         return self.seconds / self.work
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Nanoseconds of a cell by kind of operation."""
+
+    network: str
+    n: int
+    samples: int
+    nanoseconds: dict[str, float]
 
 
 def configuration(conv: str, size: int, device: str, **more: object) -> TrainingConfig:
@@ -218,10 +240,45 @@ def equal_loss(conv: str, size: int, device: str, seed: int, steps: int) -> list
     ]  # fmt: skip
 
 
+def profile(conv: str, size: int, turns: int) -> list[Profile]:
+    """Time of a cell on the coarsest mesh and of one scale's, by kind, in turn; medians."""
+    trainer = Trainer.from_config(configuration(conv, size, "cpu"))
+    schedule = trainer.config.plan_schedule
+    (alone,) = STRATEGIES.parse("single").legs(type(schedule)(**{**vars(schedule), "batch": 16}))
+    legs = (STRATEGIES.parse("full-multiscale").legs(schedule)[0], alone)
+    steps = [Timed(trainer, leg, None) for leg in legs]
+    drawn = [one.step.draw(one.leg.terms, 0) for one in steps]
+    rows: list[list[dict[str, float]]] = [[], []]
+    for turn in range(turns + 2):
+        for one, data, mine in zip(steps, drawn, rows, strict=True):
+            with profiler.profile(activities=[profiler.ProfilerActivity.CPU]) as events:
+                one.step.add([data])
+            if turn >= 2:
+                mine.append(_by_kind(events))
+    found = []
+    for leg, mine in zip(legs, rows, strict=True):
+        (term,) = leg.terms
+        n = trainer.hierarchy.sizes[term.level]
+        cells = term.samples * n * n
+        middle = {kind: statistics.median(row[kind] for row in mine) for kind in mine[0]}
+        found.append(Profile(conv, n, term.samples, {k: v / cells for k, v in middle.items()}))
+    return found
+
+
+def _by_kind(events: profiler.profile) -> dict[str, float]:
+    """Nanoseconds of each kind of operation."""
+    found = dict.fromkeys((*KINDS, "other"), 0.0)
+    for event in events.key_averages():
+        kind = next((k for k, ends in KINDS.items() if event.key.endswith(ends)), "other")
+        found[kind] += 1e3 * event.self_cpu_time_total
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--equal-loss", action="store_true")
+    parser.add_argument("--profile", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--turns", type=int, default=7)
@@ -230,6 +287,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    warnings.simplefilter("ignore", UnresolvedKernelWarning)  # as on coarse levels
     sizes = (16,) if arguments.quick else tuple(int(n) for n in arguments.sizes.split(","))
     turns = 2 if arguments.quick else arguments.turns
     console, found = Console(), []
@@ -240,6 +298,10 @@ def main() -> None:
             for seed in range(1 if arguments.quick else 3):
                 found += equal_loss(conv, sizes[0], arguments.device, seed, steps)
         console.print(_equal_table(found))
+    elif arguments.profile:
+        for conv in ("standard", "mfc"):
+            found += profile(conv, sizes[0], 2 if arguments.quick else 20)
+        console.print(_profile_table(found))
     else:
         for size in sizes:
             for conv in ("standard", "mfc"):
@@ -289,6 +351,16 @@ def _equal_table(found: list[EqualLoss]) -> Table:
             one.network, f"{one.size}²", str(one.seed), one.strategy, f"{one.target:.2e}",
             f"{one.seconds:.1f}", f"{one.work:.1f}", f"{one.flops:.1f}", f"{one.fraction:.2f}",
         )  # fmt: skip
+    return table
+
+
+def _profile_table(found: list[Profile]) -> Table:
+    table = Table(title="Nanoseconds of a cell by kind of operation")
+    for name in ("network", "mesh", "samples", *KINDS, "other", "all"):
+        table.add_column(name, justify="right")
+    for one in found:
+        values = [*one.nanoseconds.values(), sum(one.nanoseconds.values())]
+        table.add_row(one.network, f"{one.n}²", str(one.samples), *(f"{v:.0f}" for v in values))
     return table
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import torch
+from train_small import on_two_processes
 
 from gradconv.errors import InputError
 from gradconv.train import Trainer
@@ -43,18 +42,7 @@ def both(folder: Path, stop: int) -> list[dict]:
     """What two processes saw that trained a module of their own, one of them stopped at a step."""
     script = folder.parent / "script.py"
     script.write_text(SCRIPT.format(small=SMALL))
-    run = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc-per-node", "2", str(script), str(folder), str(stop)),
-        ],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
+    on_two_processes(str(script), str(folder), str(stop))
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
 
 
@@ -70,8 +58,6 @@ def test_all_processes_train_one_module_and_stop_after_one_step(tmp_path: Path) 
 
 @pytest.mark.parametrize("own", [False, True])
 def test_batch_statistics_are_not_shared(own: bool) -> None:
-    import torch
-
     norm = {} if own else {"norm": "batch"}
     layers = torch.nn.Conv2d(1, 1, 3, padding=1), torch.nn.BatchNorm2d(1)
     network = torch.nn.Sequential(*layers) if own else "resnet"

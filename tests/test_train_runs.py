@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from train_small import on_two_processes
 
 from gradconv.errors import InputError, RunError, StorageError
 from gradconv.multilevel import MultilevelGradient
@@ -183,20 +184,7 @@ def test_two_processes_make_the_run_of_one(tmp_path):
     options = {**SMALL, "precision": "64"}
     Trainer("denoise:0.2", "resnet", STRATEGY, **options).fit(alone)
     both = tmp_path / "two"
-    run = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc-per-node", "2", "-m", "gradconv", "train", "--strategy", STRATEGY),
-            *flags,
-            *("-o", str(both)),
-        ],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
+    on_two_processes("-m", *command(*flags, "-o", str(both))[2:])
     (_, ours, _), (_, theirs, _) = trained(both), trained(alone)
     weights = [name for name in theirs if name.startswith("model.")]
     assert len(weights) > 3

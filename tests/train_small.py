@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -24,6 +27,22 @@ TINY: dict[str, Any] = {
     "threads": 1,
     "device": "cpu",
 }
+
+
+def on_two_processes(*command: str) -> None:
+    """Run a script, or ``-m`` and a module, with its arguments by `torchrun`; it must succeed."""
+    run = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc-per-node", "2", *command),
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
 
 
 def fitted(strategy: str = "multiscale", **options: Any) -> Trainer:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+WIDE = 30.0  # of the ends of positive measurements, from which on their axis is logarithmic
+
 VERDICT_COLOURS = {
     "reproduced": COLOURS[2],
     "sharpened": COLOURS[2],
@@ -298,8 +300,12 @@ def _draw_criterion(axis: Axes, law: Record, found: Sequence[Record]) -> None:
     """Threshold as a line, the side that the claim allows shaded, each measurement a row."""
     threshold = law["threshold"]
     ends = [threshold, *(e for m in found for e in m["interval"])]
-    margin = 0.25 * (max(ends) - min(ends)) or 0.5 * abs(threshold) or 1.0
-    low, high = min(ends) - margin, max(ends) + margin
+    if min(ends) > 0 and max(ends) > WIDE * min(ends):  # factors: half and twice are as far from 1
+        axis.set_xscale("log")
+        low, high = min(ends) / 2.0, max(ends) * 2.0
+    else:
+        margin = 0.25 * (max(ends) - min(ends)) or 0.5 * abs(threshold) or 1.0
+        low, high = min(ends) - margin, max(ends) + margin
     axis.set_xlim(low, high)
     if law["relation"] == "at least":
         axis.axvspan(threshold, high, color="0.93", zorder=0)
@@ -327,5 +333,6 @@ def _draw_criterion(axis: Axes, law: Record, found: Sequence[Record]) -> None:
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 3.0},
         )
     axis.set_yticks(range(len(names)), names)
-    axis.set_title(fill(law["statement"], 90), fontsize=8.5, loc="left")
+    longest = max(map(len, names), default=0)  # names on the left leave less room for the title
+    axis.set_title(fill(law["statement"], max(30, 110 - longest)), fontsize=8.5, loc="left")
     axis.grid(True, axis="x", color="0.9", linewidth=0.6)

@@ -63,7 +63,8 @@ def judge(claim: Claim, findings: Sequence[Finding]) -> tuple[str, str]:
     if fails:
         return "holds only if", _joined(_only_if(sharper + holds, fails), tail)
     if undecided:  # of some cases nothing is known: the claim stands for the others alone
-        return "holds only if", _joined(_only_if(sharper + holds, undecided), tail)
+        where = _only_if(sharper + holds, undecided)
+        return "holds only if", _joined(where, "none contradicts it", tail)
     if not sharper:
         return "reproduced", ""
     if claim.bound is None:

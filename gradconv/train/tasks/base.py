@@ -118,29 +118,28 @@ def cells_of(clean: Tensor) -> int:
     return shape[2]
 
 
-def averaged(
-    corrupt: Callable[..., Tensor], restriction: Restriction, ratio: int, dim: int
-) -> Callable[[Tensor, torch.Generator], Tensor] | None:
-    """Corruption by white noise whose standard deviation falls as averaging makes it.
+class WhiteNoiseTask(Task):
+    """A task of white noise, which without its noise commutes with averaging."""
 
-    Parameters
-    ----------
-    corrupt : callable
-        ``corrupt(clean, generator, share) -> Tensor``, `share` a factor of the standard deviation;
-        without noise it commutes with averaging.
-    restriction, ratio, dim
-        As in `Task.restricted`.
+    @abstractmethod
+    def weakened(self, clean: Tensor, generator: torch.Generator, share: float) -> Tensor:
+        """Make the input as `corrupt` does, with `share` of the noise's standard deviation."""
 
-    Returns
-    -------
-    callable or None
-        None unless the restriction is ``average``: the mean of ratio^dim independent normal values
-        is normal with ratio^{−dim/2} of their standard deviation, and independent from cell to
-        cell.
-    """
-    if restriction.spec != "average":
-        return None
-    return partial(corrupt, share=ratio ** (-dim / 2))
+    def corrupt(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        """Make the input of a clean image, with all of the noise."""
+        return self.weakened(clean, generator, 1.0)
+
+    def restricted(
+        self, restriction: Restriction, ratio: int, dim: int
+    ) -> Callable[[Tensor, torch.Generator], Tensor] | None:
+        """Weaken the noise as averaging does; None for other restrictions.
+
+        The mean of ratio^dim independent normal values is normal with ratio^{−dim/2} of their
+        standard deviation, and independent from cell to cell.
+        """
+        if restriction.spec != "average":
+            return None
+        return partial(self.weakened, share=ratio ** (-dim / 2))
 
 
 def pixel_noise(

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from gradconv.restriction import Restriction
-from gradconv.train.tasks.base import TASKS, Task, averaged, cells_of, pixel_noise
+from gradconv.train.tasks.base import TASKS, WhiteNoiseTask, cells_of, pixel_noise
 
 
 @TASKS.register("denoise")
 @dataclass(frozen=True)
-class Denoise(Task):
+class Denoise(WhiteNoiseTask):
     """x = u + s·z with independent standard normal z.
 
     Parameters
@@ -46,17 +44,8 @@ class Denoise(Task):
         """Channels of the image, and one of the level if it is random."""
         return channels + self.timed
 
-    def corrupt(self, clean: Tensor, generator: torch.Generator) -> Tensor:
-        """Add the noise, and the channel of its level."""
-        return self._add(clean, generator)
-
-    def restricted(
-        self, restriction: Restriction, ratio: int, dim: int
-    ) -> Callable[[Tensor, torch.Generator], Tensor] | None:
-        """Weaken the noise as averaging does, by ratio^{−dim/2}; None for other restrictions."""
-        return averaged(self._add, restriction, ratio, dim)
-
-    def _add(self, clean: Tensor, generator: torch.Generator, share: float = 1.0) -> Tensor:
+    def weakened(self, clean: Tensor, generator: torch.Generator, share: float) -> Tensor:
+        """Add that share of the noise, and the channel of its full level."""
         cells_of(clean)
         if not self.timed:
             return pixel_noise(clean, share * self.sigma, generator)

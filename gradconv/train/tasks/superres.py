@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,8 +9,8 @@ import torch
 from torch import Tensor
 
 from gradconv.backend import Backend
-from gradconv.restriction import RESTRICTIONS, Restriction
-from gradconv.train.tasks.base import TASKS, Task, averaged, cells_of, pixel_noise
+from gradconv.restriction import RESTRICTIONS
+from gradconv.train.tasks.base import TASKS, WhiteNoiseTask, cells_of, pixel_noise
 
 _TORCH = Backend(library="torch")
 _AVERAGE = RESTRICTIONS.parse("average")
@@ -19,7 +18,7 @@ _AVERAGE = RESTRICTIONS.parse("average")
 
 @TASKS.register("superres")
 @dataclass(frozen=True)
-class SuperResolution(Task):
+class SuperResolution(WhiteNoiseTask):
     """x = R u + sigma·z on the mesh of half the cells an axis, R the mean of a cell's children.
 
     R is the restriction `average`, so that restricting input and target of a level gives those of
@@ -38,17 +37,8 @@ class SuperResolution(Task):
         self.require_finite()
         self.require(self.sigma >= 0, "sigma must not be negative")
 
-    def corrupt(self, clean: Tensor, generator: torch.Generator) -> Tensor:
-        """Average, then add the noise."""
-        return self._halve(clean, generator)
-
-    def restricted(
-        self, restriction: Restriction, ratio: int, dim: int
-    ) -> Callable[[Tensor, torch.Generator], Tensor] | None:
-        """Weaken the noise as averaging does, by ratio^{−dim/2}; None for other restrictions."""
-        return averaged(self._halve, restriction, ratio, dim)
-
-    def _halve(self, clean: Tensor, generator: torch.Generator, share: float = 1.0) -> Tensor:
+    def weakened(self, clean: Tensor, generator: torch.Generator, share: float) -> Tensor:
+        """Average, then add that share of the noise."""
         self.input_size(cells_of(clean))
         mean = _AVERAGE.restrict(clean, clean.ndim - 2, self.factor, backend=_TORCH)
         return pixel_noise(mean, share * self.sigma, generator) if self.sigma else mean
