@@ -69,6 +69,7 @@ def test_verdict_of_grades(grades: list[str], verdict: str) -> None:
         assert "law and measurement disagree" in condition
     if "undecided" in grades:
         assert "undecided" in condition
+    assert ("none contradicts it" in condition) == (grades == ["holds", "undecided"])
 
 
 def test_separate_finds_the_shortest_phrase() -> None:

@@ -17,6 +17,7 @@ from gradconv.claims import present
 from gradconv.claims.claim import VERDICTS, Criterion
 from gradconv.claims.command import claims_command
 from gradconv.claims.evidence import check_document, evidence_document, read_folder, write_evidence
+from gradconv.claims.figures import claim_figure
 from gradconv.claims.ledger import assess, entry, ledger, select
 from gradconv.claims.paper import CLAIMS
 from gradconv.errors import InputError
@@ -364,3 +365,23 @@ def test_of_many_undecided_cases_the_terminal_shows_the_first(undecided: int) ->
     shown = [f"1. undecided: case {i}" for i in range(min(undecided, 3))]
     more = ["1. 2 more undecided cases; `-o DIR` writes all of them"] if undecided > 3 else []
     assert lines == [*shown, "1. evidence: from there", *more, "2. undecided: alone"]
+
+
+@pytest.mark.parametrize(("most", "scale"), [(40.0, "linear"), (4000.0, "log")])
+def test_measurements_over_decades_have_a_logarithmic_axis(most: float, scale: str) -> None:
+    """Names are long: the title is broken so that it stays inside the figure."""
+    law = {"threshold": 5.0, "relation": "at least", "quantity": "factor", "statement": "so " * 60}
+    choices = {"quantity": "factor", "task": "inpainting, ResNet, 1.05 × the best cold error, low"}
+    rows = [
+        {"quantity": "factor", "value": v, "interval": [v / 2, v * 2], "grade": "holds"}
+        | {"choices": choices}
+        for v in (4.0, most / 2)
+    ]
+    claim = {"number": "9", "id": "x", "title": "t", "verdict": "holds only if", "condition": "c"}
+    figure = claim_figure({**claim, "law": [law], "measurement": rows})
+    (axis,) = figure.axes
+    assert axis.get_xscale() == scale
+    low, high = axis.get_xlim()
+    assert low < 2.0 < most < high
+    figure.canvas.draw()
+    assert axis._left_title.get_window_extent().x1 < figure.bbox.x1

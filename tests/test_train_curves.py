@@ -140,6 +140,16 @@ def test_the_figure_shows_every_row_of_every_run(tmp_path: Path) -> None:
     assert words == ["single", "multiscale", "level 0 (coarsest)", "level 1", "level 2", "level 3"]
 
 
+def test_a_norm_that_is_not_told_apart_from_none_is_not_drawn(tmp_path: Path) -> None:
+    run = read_run(make(tmp_path / "run", (0, 1), 3.0))
+    norms = run.levels["norm"]
+    measured = np.flatnonzero(np.isfinite(norms) & (run.levels["level"] == 1))
+    norms[measured[1]] *= -1.0
+    line = curves_figure([run]).axes[6].get_lines()[1]
+    assert len(measured) == 4
+    assert np.array_equal(line.get_ydata(), norms[np.delete(measured, 1)])
+
+
 def test_files_are_the_same_from_the_same_data(tmp_path: Path) -> None:
     run = read_run(make(tmp_path / "run", (0, 1), 3.0))
     files = draw_curves([run, run], tmp_path / "out" / "curves")

@@ -17,10 +17,11 @@ import torch
 from torch import nn
 from train_small import TINY, fitted, random_module, random_states, weights
 
-from gradconv.errors import InputError, RunError
+from gradconv.errors import InputError, RunError, StorageError
 from gradconv.nn import ResNet
 from gradconv.train import Trainer, TrainingConfig
 from gradconv.train.engine import Engine
+from gradconv.train.logs import RunLog
 from gradconv.train.loop import Loop
 from gradconv.train.making import Data
 from gradconv.train.present import lines, table
@@ -279,6 +280,50 @@ def test_a_stopping_rule_ends_a_leg_and_not_the_last(monkeypatch: pytest.MonkeyP
     assert [leg["steps"] for leg in result.legs] == [3, 3, 5]
 
 
+def test_a_leg_that_stalls_is_validated_once_at_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gradconv.train.strategies import Stopping
+
+    monkeypatch.setattr(Stopping, "stalled", lambda self, losses: len(losses) >= 3)
+    plan = {"counts": (2, 1), "steps": 9, "stages": (9, 4), "stop": (2, 0.1), "validate_every": 1}
+    Trainer("denoise", "resnet", "full-multiscale", **{**TINY, **plan}).fit(tmp_path)
+    with (tmp_path / "validation.csv").open(newline="") as file:
+        assert [int(r["step"]) for r in csv.DictReader(file)] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_a_log_that_cannot_be_written_names_the_checkpoint_whatever_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: RunLog, **row: float) -> None:
+        if row["step"] == 2:
+            raise StorageError(f"`{self.folder / 'steps.csv'}` cannot be written: no space")
+
+    monkeypatch.setattr(RunLog, "step", full)
+    made = Trainer("denoise", "resnet", "single", **TINY, checkpoint_every=1)
+    with pytest.raises(StorageError, match=r"no space; the last good checkpoint is .*00000001"):
+        made.fit(tmp_path / "checkpointed")
+
+
+def test_the_processes_of_a_run_count_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Trainer("denoise", "resnet", "single", **TINY)
+    peak = made.forecast()["totals"]["peak_bytes"]
+    asked = []
+
+    def free(device: torch.device, memory: float | None, processes: int) -> float:
+        asked.append(processes)
+        return 1e12
+
+    monkeypatch.setattr("gradconv.train.trainer.available_bytes", free)
+    made.engine.local = 3
+    made.fit()
+    assert asked == [3]
+    monkeypatch.setattr(Engine, "world", property(lambda self: 2))
+    shared = made.forecast()
+    assert shared["processes"] == 2
+    assert shared["totals"]["peak_bytes"] < peak
+
+
 def test_memory_that_runs_out_in_a_step_says_what_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,10 +341,10 @@ def test_memory_that_runs_out_in_a_step_says_what_is_kept(
         made.fit(tmp_path / "run")
 
     def otherwise(self: Loop, *arguments: Any) -> Any:
-        raise RuntimeError("an error of the module")
+        raise RuntimeError("an illegal memory access in the module")  # which no batch mends
 
     monkeypatch.setattr(Loop, "_step", otherwise)
-    with pytest.raises(RuntimeError, match=r"^an error of the module$"):
+    with pytest.raises(RuntimeError, match=r"^an illegal memory access in the module$"):
         Trainer("denoise", "resnet", "single", **TINY).fit()
 
 

@@ -200,7 +200,7 @@ class Trainer:
             noise_drawn="level" if self.data.sampler().level_noise else "finest",
             accumulation=self.config.accumulation,
             merged=merges(self.model),
-            processes=max(self.engine.world, self.config.processes * self.config.nodes),
+            processes=self.engine.world,
             alone=STRATEGIES.parse("single").legs(self.config.plan_schedule)[0],
         )
 
