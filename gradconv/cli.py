@@ -16,6 +16,7 @@ from gradconv.audit.command import audit_command
 from gradconv.claims.command import claims_command
 from gradconv.multilevel.costs.command import cost_command
 from gradconv.multilevel.diagnosis.command import diagnose_command
+from gradconv.studies.command import study_command
 from gradconv.terminal import make_console, progress_bar
 from gradconv.train.command import train_command
 
@@ -190,6 +191,7 @@ app.add_command(audit_command)
 app.add_command(cost_command)
 app.add_command(diagnose_command)
 app.add_command(train_command)
+app.add_command(study_command)
 
 
 def _settings(path: Path | None, flags: dict[str, str]) -> SweepConfig:
@@ -237,7 +239,7 @@ def _real(name: str, text: str) -> float:
 
 
 def _run(config: SweepConfig, output: Path | None, as_json: bool, title: str) -> RunResult:
-    from gradconv import report
+    from gradconv import rate_records
     from gradconv.runner import run
 
     with progress_bar("sweeping") as progress:
@@ -248,9 +250,9 @@ def _run(config: SweepConfig, output: Path | None, as_json: bool, title: str) ->
         click.echo(json.dumps(result.document, allow_nan=False))
         return result
     console = make_console()
-    console.print(report.constant(result.records), style="dim")
-    console.print(report.table(result.records))
-    for line in report.footnotes(result.records):
+    console.print(rate_records.constant(result.records), style="dim")
+    console.print(rate_records.table(result.records))
+    for line in rate_records.footnotes(result.records):
         console.print(line, style="dim")
     if output is not None:
         console.print(f"Written to {output}: sweep.nc, rates.json, table.md, figure.png/pdf/svg")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradconv.figures import COLOURS, LAW, MARKERS, SCREEN, Style
 from gradconv.problem import CHOICES
 
 if TYPE_CHECKING:
@@ -15,26 +16,12 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 
-# Okabe-Ito colours: told apart by colour-blind readers; markers tell them apart in grey.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 PANEL_CHOICES = tuple(name for name in CHOICES if name != "kernel")
 LARGEST = 24  # panels; beyond this nobody reads them
-# Dark dots on top of everything: seen on each colour, and no line of a fit looks like them.
-LAW: Any = {"color": "0.1", "linestyle": (0, (1.0, 1.7)), "linewidth": 1.3, "zorder": 5}
 LONGEST = 12  # characters of a kernel's name on one line with its order and law
-STYLE: Any = {
-    "font.size": 9.0,
-    "axes.titlesize": 9.5,
-    "axes.labelsize": 9.0,
-    "legend.fontsize": 8.0,
-    "svg.hashsalt": "gradconv",  # identical files from identical data
-    "svg.fonttype": "path",
-    "pdf.fonttype": 42,
-}
 
 
-def gap_figure(records: Sequence[Record], title: str = "") -> Figure:
+def gap_figure(records: Sequence[Record], title: str = "", style: Style = SCREEN) -> Figure:
     """Log-log figure of mean and rms gap against h: a panel a problem, a colour a kernel.
 
     Points are measured, lines of their colour are fits, dotted dark lines the law, not fitted.
@@ -45,13 +32,14 @@ def gap_figure(records: Sequence[Record], title: str = "") -> Figure:
         Records of the data contract.
     title : str
         Headline.
+    style : Style
+        Sizes and fonts.
 
     Returns
     -------
     matplotlib.figure.Figure
         Not attached to any window.
     """
-    import matplotlib
     from matplotlib.figure import Figure
 
     panels, names = _panels(records)
@@ -60,7 +48,7 @@ def gap_figure(records: Sequence[Record], title: str = "") -> Figure:
     lines = -(-len(panels) // columns)
     rows = sum(2 if _is_long(k) else 1 for k in kernels)  # of text under a panel
     width, height = 4.0 * columns + 0.6, (3.4 + 0.2 * rows) * lines + 0.7
-    with matplotlib.rc_context(STYLE):
+    with style.apply():
         figure = Figure(
             figsize=(width, height),
             layout="constrained",
@@ -80,19 +68,6 @@ def gap_figure(records: Sequence[Record], title: str = "") -> Figure:
         figure.suptitle(title, fontsize=10.5, fontweight="bold")
         _legend(figure, any(_drawn(r) for r in records))
     return figure
-
-
-def figure_bytes(figure: Figure, kind: str) -> bytes:
-    """Render a figure as ``png``, ``pdf`` or ``svg``; the same data give the same bytes."""
-    import io
-
-    import matplotlib
-
-    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
-    stream = io.BytesIO()
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(stream, format=kind, dpi=160, metadata=metadata)
-    return stream.getvalue()
 
 
 def _panels(records: Sequence[Record]) -> tuple[dict[tuple[str, ...], list[Record]], list[str]]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 import subprocess
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,10 @@ def provenance(configuration: dict[str, Any], seed: int, device: str, dtype: str
     }
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python, gradconv and the numerical packages."""
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Versions of Python, gradconv and the numerical packages, or of those that are named."""
     found = {"python": platform.python_version()}
-    for package in ("gradconv", *PACKAGES):
+    for package in ("gradconv", *packages):
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

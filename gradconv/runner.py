@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradconv import plots, report
+from gradconv import figures, plots, rate_records
 from gradconv.agreement import agreements
 from gradconv.config import SweepConfig
 from gradconv.mesh import MeshHierarchy
@@ -39,7 +39,7 @@ FIGURES = ("png", "pdf", "svg")
 
 Progress = Callable[[float, float], None]
 Cells = list[tuple[Problem, MeshHierarchy]]
-Judged = Iterator[tuple[int, Sweep, list[report.Record]]]
+Judged = Iterator[tuple[int, Sweep, list[rate_records.Record]]]
 """Which cell, its sweep, and its rates held against their laws."""
 
 
@@ -59,7 +59,7 @@ class RunResult:
     document: dict[str, Any]
 
     @property
-    def records(self) -> list[report.Record]:
+    def records(self) -> list[rate_records.Record]:
         """The records of all rates."""
         return list(self.document["rates"])
 
@@ -106,14 +106,14 @@ def run(
     spread = config.workers > 1 or config.scheduler is not None
     judged = _by_workers if spread else _one_by_one
     sweeps: dict[int, Sweep] = {}
-    records: dict[int, list[report.Record]] = {}
-    found: list[report.Record] = []
+    records: dict[int, list[rate_records.Record]] = {}
+    found: list[rate_records.Record] = []
     for index, swept, own in judged(config, cells, folder, progress):
         sweeps[index], records[index] = swept, own
         found = [record for cell in sorted(records) for record in records[cell]]
         if folder is not None:
             _write_rates(folder.path, found, origin)
-    document = report.document(found, origin)
+    document = rate_records.document(found, origin)
     ordered = [sweeps[index] for index in range(len(cells))]
     if folder is not None:
         _write_results(folder.path, ordered, document, title)
@@ -139,7 +139,7 @@ def _one_by_one(
         finally:
             saver.flush()
         manner = {name: config.manner[name] for name in ("memory", "threads")}
-        yield index, swept, report.records(swept, agreements(swept, **manner))
+        yield index, swept, rate_records.records(swept, agreements(swept, **manner))
 
 
 def _sizes(cells: Cells, replicates: int) -> list[float]:
@@ -174,7 +174,7 @@ def _work(task: SamplingTask | _LawTask) -> Any:
         return sample_task(task)
     forget()
     swept = sweep_from(task.gradients, task.problem, task.hierarchy, task.plan, task.confidence)
-    return swept, report.records(swept, agreements(swept, memory=task.memory))
+    return swept, rate_records.records(swept, agreements(swept, memory=task.memory))
 
 
 def _by_workers(
@@ -252,19 +252,19 @@ class _Saver:
             self._last_time = time.monotonic()
 
 
-def _write_rates(path: Path, found: list[report.Record], origin: dict[str, Any]) -> None:
-    text = json.dumps(report.document(found, origin), indent=1, allow_nan=False)
+def _write_rates(path: Path, found: list[rate_records.Record], origin: dict[str, Any]) -> None:
+    text = json.dumps(rate_records.document(found, origin), indent=1, allow_nan=False)
     write_atomically(path / "rates.json", f"{text}\n".encode())
 
 
 def _write_results(path: Path, sweeps: list[Sweep], document: dict[str, Any], title: str) -> None:
     found, origin = document["rates"], document["provenance"]
-    write_atomically(path / "table.md", report.markdown(found, origin).encode())
+    write_atomically(path / "table.md", rate_records.markdown(found, origin).encode())
     tree = dataset_tree(sweeps, origin)
     write_atomically(path / "sweep.nc", bytes(tree.to_netcdf(engine="h5netcdf")))
     figure = plots.gap_figure(found, title)
     for kind in FIGURES:
-        write_atomically(path / f"figure.{kind}", plots.figure_bytes(figure, kind))
+        write_atomically(path / f"figure.{kind}", figures.figure_bytes(figure, kind))
 
 
 def dataset_tree(sweeps: list[Sweep], origin: dict[str, Any]) -> xr.DataTree:
@@ -281,5 +281,5 @@ def dataset_tree(sweeps: list[Sweep], origin: dict[str, Any]) -> xr.DataTree:
 
     groups = {f"/cell_{i:03d}": s.data for i, s in enumerate(sweeps)}
     text = json.dumps(origin, sort_keys=True)
-    root = xr.Dataset(attrs={"schema": report.SCHEMA, "provenance": text})
+    root = xr.Dataset(attrs={"schema": rate_records.SCHEMA, "provenance": text})
     return xr.DataTree.from_dict({"/": root, **groups})

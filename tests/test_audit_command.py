@@ -210,7 +210,7 @@ def test_figure_draws_what_is_stored(noisy: Audit) -> None:
 
 def test_a_figure_without_any_gap_can_be_drawn() -> None:
     from gradconv.audit.figure import audit_figure
-    from gradconv.plots import figure_bytes
+    from gradconv.figures import figure_bytes
 
     class Idle(torch.nn.Module):
         def __init__(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gradconv import plots, report
+from gradconv import figures, plots, rate_records
 from gradconv.config import SweepConfig
 from gradconv.runner import run
 
@@ -30,7 +30,7 @@ def drawn(records: list[Record]) -> list[tuple[tuple[float, ...], tuple[float, .
     """Points of every law line, by mesh size and value."""
     figure = plots.gap_figure(records)
     lines = [line for axis in figure.axes for line in axis.get_lines()]
-    laws = [line for line in lines if line.get_color() == plots.LAW["color"]]
+    laws = [line for line in lines if line.get_color() == figures.LAW["color"]]
     return [(tuple(line.get_xdata()), tuple(line.get_ydata())) for line in laws]
 
 
@@ -93,9 +93,9 @@ def test_the_derived_order_stands_beside_the_measured_one(records: list[Record])
 
 
 def test_a_law_is_no_colour_and_no_line_of_a_fit() -> None:
-    assert plots.LAW["color"] not in plots.COLOURS
-    assert plots.LAW["linestyle"] not in ("-", "--")
-    assert plots.LAW["zorder"] > 3  # over points and fits
+    assert figures.LAW["color"] not in figures.COLOURS
+    assert figures.LAW["linestyle"] not in ("-", "--")
+    assert figures.LAW["zorder"] > 3  # over points and fits
 
 
 @pytest.mark.parametrize("kernels", [("stencil", "mfc"), ("gaussian-derivative:2:0.123456", "mfc")])
@@ -110,7 +110,7 @@ def test_labels_leave_the_panels_their_width(kernels: tuple[str, ...]) -> None:
         kernel=kernels,
     )
     figure = plots.gap_figure(run(config).records, "A headline")
-    with matplotlib.rc_context(plots.STYLE):
+    with matplotlib.rc_context(figures.SCREEN.rc):
         figure.savefig(io.BytesIO(), format="png")
     panels = [axis.get_position() for axis in figure.axes if axis.get_visible()]
     assert len(panels) == 6
@@ -118,15 +118,15 @@ def test_labels_leave_the_panels_their_width(kernels: tuple[str, ...]) -> None:
 
 
 def test_the_table_says_what_the_law_says(records: list[Record]) -> None:
-    column = [*report.varying(records), *report.COLUMNS].index("law")
-    cells = [row[column] for row in report.rows(records, report.varying(records))]
+    column = [*rate_records.varying(records), *rate_records.COLUMNS].index("law")
+    cells = [row[column] for row in rate_records.rows(records, rate_records.varying(records))]
     by_rate = {
         (r["kernel"], r["noise"], r["quantity"]): c for r, c in zip(records, cells, strict=True)
     }
     assert by_rate["stencil", "pixel:20", "mean_gap"] == "-1 agrees"
     assert by_rate["mfc", "pixel:0.5", "mean_gap"] == "+2 agrees"
     assert by_rate["stencil", "pixel:0.5", "level_norm"] == "0 agrees"
-    assert not any("disagrees" in line for line in report.footnotes(records))
+    assert not any("disagrees" in line for line in rate_records.footnotes(records))
 
 
 def test_a_disagreement_is_not_overlooked(records: list[Record]) -> None:
@@ -134,16 +134,16 @@ def test_a_disagreement_is_not_overlooked(records: list[Record]) -> None:
         **{"configuration_hash": "0" * 64, "commit": "1" * 40, "dirty": False},
         **{"seed": 0, "dtype": "float64", "device": "cpu"},
     }
-    assert "Laws:" not in report.markdown(records, provenance)
+    assert "Laws:" not in rate_records.markdown(records, provenance)
     law = gap(records, "stencil")["law"]
     law.update(agrees=False, reason="largest relative difference 5.0e-01")
-    assert report.law_text(law) == "-1 DISAGREES"
+    assert rate_records.law_text(law) == "-1 DISAGREES"
     line = "disagrees: largest relative difference 5.0e-01 (stencil pixel:20 mean gap)"
-    assert f"law {line}" in report.footnotes(records)
-    assert f"Laws:\n\n- {line}\n" in report.markdown(records, provenance)
+    assert f"law {line}" in rate_records.footnotes(records)
+    assert f"Laws:\n\n- {line}\n" in rate_records.markdown(records, provenance)
     law.update(agrees=None, reason="too large", values=[])
-    assert report.law_text(law) == "-1"
-    assert "- not compared: too large (" in report.markdown(records, provenance)
+    assert rate_records.law_text(law) == "-1"
+    assert "- not compared: too large (" in rate_records.markdown(records, provenance)
 
 
 @pytest.mark.parametrize(
@@ -156,4 +156,4 @@ def test_a_disagreement_is_not_overlooked(records: list[Record]) -> None:
     ],
 )
 def test_laws_without_a_plain_power(changes: Record, text: str, records: list[Record]) -> None:
-    assert report.law_text({**records[0]["law"], **changes}) == text
+    assert rate_records.law_text({**records[0]["law"], **changes}) == text

@@ -51,7 +51,7 @@ plan = json.loads(sys.argv[1])
 runner.SAVE_INTERVAL = plan["save_interval"]
 if plan["plain_figures"]:
     runner.plots.gap_figure = lambda records, title: repr(records)
-    runner.plots.figure_bytes = lambda text, kind: text.encode()
+    runner.figures.figure_bytes = lambda text, kind: text.encode()
 rng = random.Random(plan["seed"])
 moment = {"count": 0}
 

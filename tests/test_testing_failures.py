@@ -136,7 +136,7 @@ def test_a_figure_that_cannot_be_drawn_does_not_hide_the_failure(
     def broken(*_: object) -> bytes:
         raise RuntimeError("no fonts")
 
-    monkeypatch.setattr("gradconv.plots.figure_bytes", broken)
+    monkeypatch.setattr("gradconv.figures.figure_bytes", broken)
     with pytest.raises(CheckFailed, match="could not be drawn") as failed:
         assert_order(H, H, 2)
     assert failed.value.figure is None

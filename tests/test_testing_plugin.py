@@ -185,7 +185,7 @@ def test_a_figure_that_cannot_be_drawn_is_reported(
     def broken(*_: object) -> bytes:
         raise RuntimeError("no fonts")
 
-    monkeypatch.setattr("gradconv.plots.figure_bytes", broken)
+    monkeypatch.setattr("gradconv.figures.figure_bytes", broken)
     result = run(project, "-k", "wrong_order")
     result.assert_outcomes(failed=1, deselected=4)
     result.stdout.fnmatch_lines(["*does not contain 2*", "*figure could not be drawn*no fonts*"])

@@ -18,7 +18,7 @@ import torch
 
 from gradconv.claims.evidence import evidence_document, read_folder
 from gradconv.claims.paper import CLAIMS
-from gradconv.plots import figure_bytes
+from gradconv.figures import figure_bytes
 from gradconv.provenance import configuration_hash, provenance
 
 STUDY = Path(__file__).resolve().parent.parent / "studies" / "training"

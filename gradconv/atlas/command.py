@@ -133,7 +133,7 @@ def write(folder: Path, document: dict[str, Any]) -> None:
 
     from gradconv.atlas import present
     from gradconv.atlas.figures import critical_figure, phase_figure
-    from gradconv.plots import figure_bytes
+    from gradconv.figures import figure_bytes
     from gradconv.store import write_atomically
 
     text = json.dumps(document, separators=(",", ":"), allow_nan=False) + "\n"

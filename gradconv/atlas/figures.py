@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradconv.atlas.present import Record, family, verdict_of
-from gradconv.plots import COLOURS, MARKERS, STYLE
+from gradconv.figures import COLOURS, MARKERS, SCREEN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +46,7 @@ def phase_figure(document: Record) -> Figure:
     present = {(c["setting"], c["dim"]) for c in cells}
     groups = [g for g in GROUPS if g in present]
     height = 0.95 + 0.14 * len(restrictions) + len(kernels) * (0.32 + 0.108 * len(noises))
-    with matplotlib.rc_context({**STYLE, "font.size": 7.0, "hatch.linewidth": 0.35}):
+    with matplotlib.rc_context({**SCREEN.rc, "font.size": 7.0, "hatch.linewidth": 0.35}):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         panels = figure.subplots(len(kernels), 1, squeeze=False, sharex=True)[:, 0]
         for axis, kernel in zip(panels, kernels, strict=True):
@@ -238,7 +238,7 @@ def critical_figure(series: Sequence[Record]) -> Figure:
     kernels = list(dict.fromkeys(s["kernel"] for s in series))
     settings = list(dict.fromkeys(s["setting"] for s in series))
     dims = list(dict.fromkeys(s["dim"] for s in series))
-    with matplotlib.rc_context({**STYLE, "font.size": 7.5, "axes.titlesize": 8.0}):
+    with matplotlib.rc_context({**SCREEN.rc, "font.size": 7.5, "axes.titlesize": 8.0}):
         figure = Figure(figsize=(WIDTH, 0.6 + 1.75 * len(dims)), layout="constrained")
         panels = figure.subplots(
             len(dims), len(kernels) * len(settings), squeeze=False, sharey="row", sharex="row"

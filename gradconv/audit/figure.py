@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradconv.plots import COLOURS, MARKERS, STYLE
+from gradconv.figures import COLOURS, MARKERS, SCREEN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +40,7 @@ def audit_figure(found: Record, title: str = "") -> Figure:
 
     setup = found["provenance"]["configuration"]
     panels = 3 if found["aliasing"] else 2
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(SCREEN.rc):
         figure = Figure(figsize=(4.0 * panels + 0.4, 4.4), layout="constrained")
         axes = list(figure.subplots(1, panels))
         layers = _layers(found)

@@ -50,7 +50,7 @@ class Finding:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the finding as JSON values."""
-        from gradconv.report import number
+        from gradconv.rate_records import number
 
         return {
             "layer": self.layer,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradconv.audit.figure import said
 from gradconv.provenance import provenance
-from gradconv.report import STYLES, number, rate_record
+from gradconv.rate_records import STYLES, number, rate_record
 from gradconv.statistics import QUANTITIES
 from gradconv.store import write_atomically
 
@@ -219,7 +219,7 @@ def _cell(text: str) -> str:
 def write(audit: Audit, folder: Path) -> None:
     """Write ``audit.json``, ``audit.nc``, ``table.md`` and the figure into a folder."""
     from gradconv.audit.figure import audit_figure
-    from gradconv.plots import figure_bytes
+    from gradconv.figures import figure_bytes
 
     found = document(audit)
     write_atomically(folder / "audit.json", (json.dumps(found, allow_nan=False) + "\n").encode())

@@ -84,7 +84,7 @@ def write(folder: Path, document: dict[str, Any]) -> None:
 
     from gradconv.claims import present
     from gradconv.claims.figures import claim_figure
-    from gradconv.plots import figure_bytes
+    from gradconv.figures import figure_bytes
     from gradconv.store import write_atomically
 
     text = json.dumps(document, indent=1, allow_nan=False) + "\n"

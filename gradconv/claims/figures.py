@@ -11,7 +11,7 @@ import numpy as np
 from gradconv.claims.claim import Record
 from gradconv.claims.present import verdict_text
 from gradconv.claims.rules import word
-from gradconv.plots import COLOURS, LAW, MARKERS, STYLE
+from gradconv.figures import COLOURS, LAW, MARKERS, SCREEN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +44,7 @@ def claim_figure(claim: Record) -> Figure:
     import matplotlib
 
     measured = claim["measurement"]
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(SCREEN.rc):
         if any("h" in m for m in measured):
             figure = _orders_figure(claim)
         elif any("cells" in m for m in measured):

@@ -16,8 +16,8 @@ from gradconv.kernels import KernelOptions
 from gradconv.laws import Law, derive
 from gradconv.mesh import MeshHierarchy
 from gradconv.problem import Problem
+from gradconv.rate_records import decay, number
 from gradconv.rates import Rate
-from gradconv.report import decay, number
 from gradconv.sweeps import Sweep, sweep
 
 SEED = 0

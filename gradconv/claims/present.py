@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gradconv.claims.claim import Record
 from gradconv.claims.rules import label, separate
+from gradconv.tables import tex
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -275,42 +276,6 @@ def latex(document: Record) -> str:
         cells = (str(claim["number"]), title, law, measured, verdict)
         lines.append(" & ".join(cells) + r" \\")
     return "\n".join([*lines, r"\end{longtable}", "% " + _origin(document["provenance"]), ""])
-
-
-ESCAPES = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\(<\)",
-    ">": r"\(>\)",
-    "–": "--",
-    "“": "``",
-    "”": "''",
-    "≤": r"\(\le\)",
-    "≥": r"\(\ge\)",
-    "α": r"\(\alpha\)",
-    "√": r"\(\surd\)",
-}
-
-
-def tex(text: str) -> str:
-    """Escape text for LaTeX; powers ``h^...`` become mathematics."""
-    import re
-
-    parts = []
-    for part in re.split(r"(h\^[-\w/.]+)", text):
-        if part.startswith("h^"):
-            parts.append(rf"\(h^{{{part[2:]}}}\)")
-        else:
-            parts.append("".join(ESCAPES.get(c, c) for c in part))
-    return "".join(parts)
 
 
 def _row(cells: Iterable[str]) -> str:

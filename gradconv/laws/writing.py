@@ -59,10 +59,12 @@ class Written:
     @property
     def latex(self) -> str:
         """The expression in LaTeX."""
-        import sympy
+        return _latex(self.expression)
 
-        names = {sympy.Symbol("norm_theta", positive=True): r"\lVert\theta\rVert"}
-        return str(sympy.latex(self.expression, symbol_names=names))
+    @property
+    def leading_latex(self) -> str:
+        """The leading term in LaTeX."""
+        return _latex(self.parts[0]) if self.parts else "0"
 
     def numbers(self) -> dict[str, float]:
         """Values by name of the symbols that are numbers."""
@@ -75,6 +77,13 @@ class Written:
 
         sizes = {sympy.Symbol(n, positive=True): v for n, v in (("h", h), ("h_L", fine_h))}
         return evaluate(self.expression, {**self.values, **sizes}).real
+
+
+def _latex(expression: Any) -> str:
+    import sympy
+
+    names = {sympy.Symbol("norm_theta", positive=True): r"\lVert\theta\rVert"}
+    return str(sympy.latex(expression, symbol_names=names))
 
 
 class Pieces:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gradconv.backend import NUMPY
 from gradconv.errors import InputError
-from gradconv.plots import STYLE
+from gradconv.figures import SCREEN
 from gradconv.restriction import RESTRICTIONS
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def draw_feature_maps(data: FeatureMaps, channels: Sequence[int] = (0,), title: 
     from matplotlib.figure import Figure
 
     rows = [(name, c) for name in data.maps for c in channels]
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(SCREEN.rc):
         figure = Figure(figsize=(2.3 * len(data.sizes) + 0.4, 2.5 * len(rows) + 0.5))
         figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.04)
         axes = figure.subplots(len(rows), len(data.sizes), squeeze=False)

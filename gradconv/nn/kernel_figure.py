@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradconv.errors import InputError
+from gradconv.figures import SCREEN
 from gradconv.nn.engine.pairs import monomials
 from gradconv.nn.layer import _MeshFreeConv
-from gradconv.plots import STYLE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -250,7 +250,7 @@ def draw_sheet(sheet: KernelSheet) -> Figure:
     columns = max(len(row) for _, row in sheet.rows)
     flat = sheet.rows[0][1][0][1].ndim == 1
     height = 1.1 if flat else 1.62
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(SCREEN.rc):
         figure = Figure(figsize=(1.55 * columns + 0.6, height * len(sheet.rows) + 0.5))
         figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.03)
         grid = figure.add_gridspec(len(sheet.rows), columns)

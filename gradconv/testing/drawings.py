@@ -78,7 +78,7 @@ def _draw(
     order: float | None,
     label: str,
 ) -> None:
-    from gradconv.plots import COLOURS
+    from gradconv.figures import COLOURS
 
     seen = np.isfinite(values) & (values > 0)
     axes.set_xscale("log")
@@ -120,7 +120,7 @@ def error_drawing(
     """
 
     def draw(axes: Any) -> None:
-        from gradconv.plots import COLOURS, MARKERS
+        from gradconv.figures import COLOURS, MARKERS
 
         axes.set_yscale("log")
         for i, (name, values) in enumerate(errors.items()):

@@ -137,9 +137,9 @@ def _figure(draw: Callable[[Axes], None], claim: str, path: Path) -> str:
             import matplotlib
             from matplotlib.figure import Figure
 
-            from gradconv.plots import STYLE, figure_bytes
+            from gradconv.figures import SCREEN, figure_bytes
 
-            with matplotlib.rc_context(STYLE):
+            with matplotlib.rc_context(SCREEN.rc):
                 figure = Figure(figsize=(5.2, 3.9), layout="constrained")
                 axes = figure.subplots()
                 draw(axes)

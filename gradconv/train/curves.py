@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradconv.errors import InputError, shortened
-from gradconv.plots import COLOURS, MARKERS, STYLE, figure_bytes
+from gradconv.figures import COLOURS, MARKERS, SCREEN, figure_bytes
 from gradconv.store import CONFIGURATION, write_atomically
 from gradconv.train.logs import COLUMNS, WHOLE, read_table
 
@@ -131,7 +131,7 @@ def curves_figure(runs: Sequence[RunCurves]) -> Figure:
         raise InputError(f"`runs` must be 1 to {MOST} runs; got {len(runs)}")
     labels = _labels(runs)
     measured = [q for q in ("norm", "variance") if any(_seen(r.levels, q) for r in runs)]
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(SCREEN.rc):
         width = max(10.5, 3.2 * len(runs) + 0.6)
         rows = 1 if len(runs) == 1 else len(measured)  # one run has room side by side
         heights = [5.6, 2.5 * rows + 0.5] if measured else [5.6]

@@ -18,7 +18,7 @@ from gradconv.multilevel.costs.model import (
 )
 from gradconv.multilevel.costs.plan import Plan, check_whole, single
 from gradconv.multilevel.costs.present import count, duration, operations, size, times
-from gradconv.report import number
+from gradconv.rate_records import number
 from gradconv.train.budget import check_positive
 from gradconv.train.memory import largest_pass
 from gradconv.train.strategies.base import Leg, plan_of

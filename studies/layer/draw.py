@@ -12,11 +12,11 @@ import torch
 from matplotlib.figure import Figure
 
 from gradconv.fields import SIGNALS, SamplePath
+from gradconv.figures import COLOURS, MARKERS, SCREEN
 from gradconv.mesh import Mesh
 from gradconv.nn import MeshFreeConv2d, kernel_image
 from gradconv.nn.feature_maps import draw_feature_maps, feature_maps
 from gradconv.nn.networks import ResNet
-from gradconv.plots import COLOURS, MARKERS, STYLE
 from gradconv.provenance import provenance
 
 HERE = Path(__file__).resolve().parent
@@ -71,7 +71,7 @@ def maps(setup: dict[str, Any]) -> dict[str, Any]:
 
 def speed(stored: dict[str, Any]) -> None:
     """Cost against the width of the kernels, as measured by benchmarks.layer."""
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(SCREEN.rc):
         figure = Figure(figsize=(4.6, 3.2), layout="constrained")
         axis = figure.subplots()
         curve = stored["widths"]

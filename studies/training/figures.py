@@ -24,7 +24,7 @@ from summaries import (
     start_curve,
 )
 
-from gradconv.plots import COLOURS, MARKERS, STYLE
+from gradconv.figures import COLOURS, MARKERS, SCREEN
 
 STRATEGIES = (SINGLE, "multiscale", FULL, "progressive", "random-crops")
 CONVS = ("standard", "mfc")
@@ -51,7 +51,7 @@ def _marked(position: int, **more: Any) -> dict[str, Any]:
 
 def budgets(runs: list[Record]) -> Figure:
     """Test MSE at fixed budgets against each cost."""
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(SCREEN.rc):
         found = budget_summary(runs)["lines"]
         figure, axes = _panels(len(found), len(UNITS), sharey="all")
         for row, (conv, by_strategy) in zip(axes, found.items(), strict=True):
@@ -76,7 +76,7 @@ def convolutions(noise: list[Record], depth: list[Record] | None = None) -> Figu
     rows = [("standard deviation σ of the noise, image in [0, 1]", _by_noise(noise))]
     if depth:
         rows.append(("layers", axis_summary(depth, "layers", float)))
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(SCREEN.rc):
         figure, axes = _panels(len(rows), 2, width=4.3)
         names = [(conv, strategy) for strategy in (SINGLE, FULL) for conv in CONVS]
         for row, (label, found) in zip(axes, rows, strict=True):
@@ -117,7 +117,7 @@ def _by_noise(runs: list[Record]) -> Record:
 
 def hot_starts(runs: list[Record]) -> Figure:
     """Validation MSE on the finest mesh, from cold and from hot starts."""
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(SCREEN.rc):
         found = group(runs, "setup", "conv")
         setups = list(dict.fromkeys(key[0] for key in found))
         figure, axes = _panels(len(setups), len(CONVS), width=4.3, sharex="all", sharey="row")
@@ -137,7 +137,7 @@ def hot_starts(runs: list[Record]) -> Figure:
 
 def curves(runs: list[Record]) -> Figure:
     """Validation MSE against work units and seconds."""
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(SCREEN.rc):
         found = group(runs, "setup", "conv")
         costs = ("work", "seconds")
         figure, axes = _panels(len(costs), len(found), width=2.9, sharey="col")
@@ -154,7 +154,7 @@ def curves(runs: list[Record]) -> Figure:
 
 def terms(runs: list[Record]) -> Figure:
     """Gradient norm and variance of each term through multiscale training."""
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(SCREEN.rc):
         mine = [r for r in runs if r["strategy"] == "multiscale"]
         found = group(mine, "setup", "conv")
         names = {"norm": "norm of the mean", "variance": "variance"}

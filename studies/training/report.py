@@ -14,7 +14,7 @@ from PIL import Image
 from summaries import read_results
 from tables import markdown
 
-from gradconv.plots import figure_bytes
+from gradconv.figures import figure_bytes
 from gradconv.store import write_atomically
 
 HERE = Path(__file__).resolve().parent

@@ -75,7 +75,7 @@ class EstimatorFinding:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the finding as JSON values."""
-        from gradconv.report import number
+        from gradconv.rate_records import number
 
         return {
             "term": self.term,

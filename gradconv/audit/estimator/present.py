@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from gradconv.provenance import provenance
-from gradconv.report import number
+from gradconv.rate_records import number
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -33,7 +33,7 @@ from gradconv.multilevel.costs.plan import (
     pass_size,
 )
 from gradconv.provenance import provenance
-from gradconv.report import number
+from gradconv.rate_records import number
 
 if TYPE_CHECKING:
     from gradconv.multilevel.costs.counting import LevelCost

@@ -14,7 +14,7 @@ from gradconv.multilevel.diagnosis.level_table import LevelTable
 from gradconv.multilevel.diagnosis.term_costs import UNITS, Costs
 from gradconv.multilevel.optimum import optimal_counts
 from gradconv.provenance import provenance
-from gradconv.report import decay, number, rate_record
+from gradconv.rate_records import decay, number, rate_record
 from gradconv.store import write_atomically
 
 if TYPE_CHECKING:
@@ -188,9 +188,9 @@ def _caution(fields: Record) -> Record:
 
 def write(found: Diagnosis, folder: Path) -> None:
     """Write ``multilevel.json``, ``table.md`` and the figure into a folder."""
+    from gradconv.figures import figure_bytes
     from gradconv.multilevel.diagnosis.figure import diagnosis_figure
     from gradconv.multilevel.diagnosis.present import markdown
-    from gradconv.plots import figure_bytes
 
     made = document(found)
     content = json.dumps(made, allow_nan=False) + "\n"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradconv.plots import COLOURS, LAW, MARKERS, STYLE
+from gradconv.figures import COLOURS, LAW, MARKERS, SCREEN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +44,7 @@ def diagnosis_figure(found: Record, title: str = "") -> Figure:
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(SCREEN.rc):
         figure = Figure(figsize=(10.4, 6.6), layout="constrained")
         axes = figure.subplots(2, 3)
         _values(axes[0, 0], found, "variance", "beta", "variance (trace)")

@@ -1,0 +1,88 @@
+"""``gradconv study``: the command line of the studies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gradconv.terminal import folder, make_console, progress_bar
+
+SIZES = ("smoke", "small", "full")
+OUTPUT = "build/studies"
+
+studies_option = click.option(
+    "--studies",
+    callback=folder,
+    default="studies",
+    show_default=True,
+    metavar="DIR",
+    help="Folder of the studies.",
+)
+
+
+@click.command("study")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--all", "everything", is_flag=True, help="Every study.")
+@click.option(
+    "--size",
+    type=click.Choice(SIZES),
+    default="small",
+    show_default=True,
+    help="smoke: seconds; small: a minute or so on two cores; full: that of the paper.",
+)
+@click.option(
+    "-o",
+    "--output",
+    callback=folder,
+    metavar="DIR",
+    help=f"Folder for data, tables and figures, one in it a study. Default: {OUTPUT}/SIZE.",
+)
+@click.option("--store", is_flag=True, help="Write to the folder of the studies themselves.")
+@click.option("--keep", is_flag=True, help="Keep stored parts whatever source they come from.")
+@click.option("--workers", type=int, default=1, help="Processes that share the work. Default: 1.")
+@studies_option
+def study_command(
+    names: tuple[str, ...],
+    everything: bool,
+    size: str,
+    output: Path | None,
+    store: bool,
+    keep: bool,
+    workers: int,
+    studies: Path,
+) -> None:
+    """Run studies, or list them.
+
+    A study that is interrupted goes on with the same command: its parts are kept one by one.
+    """
+    from gradconv.errors import InputError
+    from gradconv.parallel import check_workers
+    from gradconv.studies import find_studies, load_study, run_study
+
+    console = make_console()
+    if not names and not everything:
+        for name in find_studies(studies):
+            console.print(f"{name}: {load_study(name, studies).question}", markup=False)
+        return
+    if names and everything:
+        raise InputError(f"`--all` needs no names; got {', '.join(names)}")
+    if store and output is not None:
+        raise InputError("`--store` writes to the studies' own folders; got `--output` as well")
+    check_workers(workers, None, 1)
+    chosen = [load_study(n, studies) for n in (find_studies(studies) if everything else names)]
+    for one in chosen:  # every mistake before any work
+        one.parts(size)
+    for one in chosen:
+        target = one.folder if store else (output or Path(OUTPUT) / size) / one.name
+        with progress_bar(one.name) as bar:
+
+            def tell(part: str, done: float, total: float) -> None:
+                if bar is not None:
+                    bar(done, total, part)
+
+            results = run_study(one, size, target, workers=workers, keep=keep, tell=tell)
+        console.print(f"{one.title} ({size})", style="bold", markup=False)
+        for sentence in one.kind.summary(results):
+            console.print(f"  {sentence}", markup=False)
+        console.print(f"  Written to {target}", style="dim", markup=False)

@@ -1,0 +1,152 @@
+"""Sweeps of h: gaps of the gradient with their laws, as ``gradconv sweep`` measures them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradconv import rate_records
+from gradconv.config import AXES, SweepConfig, option_names
+from gradconv.errors import InputError, shortened, unknown_name
+from gradconv.figures import Style
+from gradconv.laws import derive
+from gradconv.plots import gap_figure
+from gradconv.problem import CHOICES
+from gradconv.runner import run
+from gradconv.studies.kinds.base import (
+    KINDS,
+    Origin,
+    Record,
+    Results,
+    StudyFigure,
+    StudyKind,
+    Workplace,
+)
+from gradconv.tables import Table
+
+QUANTITIES = ("mean_gap", "rms_gap")
+
+
+@KINDS.register("sweep")
+class SweepStudy(StudyKind):
+    """Every table under ``case`` is a part: choices of ``gradconv sweep`` that differ from others.
+
+    Without a case there is one part, ``sweep``.
+    """
+
+    def parts(self, choices: Record) -> dict[str, Record]:
+        shared = {k: v for k, v in choices.items() if k != "case"}
+        cases = choices.get("case", {"sweep": {}})
+        if not isinstance(cases, dict) or not all(isinstance(c, dict) for c in cases.values()):
+            raise InputError(f"`case` must hold tables; got {shortened(cases)}")
+        found = {}
+        for name, own in cases.items():
+            config = _config({**shared, **own})
+            config.problems()
+            found[name] = config.identity()
+        return found
+
+    def origin(self, part: Record) -> Origin:
+        return Origin(part["seed"], part["device"], part["dtype"])
+
+    def measure(self, part: Record, work: Workplace) -> Record:
+        config = _config({**part, "workers": work.workers})
+        result = run(config, work.folder, "", work.progress)
+        formulas = [_formulas(sweep.problem) for sweep in result.sweeps]
+        for place, record in enumerate(result.records):
+            own = formulas[place * len(formulas) // len(result.records)]
+            record["law"]["formula"] = own.get(record["quantity"])
+        return {"rates": result.records}
+
+    def figures(self, results: Results, style: Style) -> list[StudyFigure]:
+        return [
+            StudyFigure(
+                name=name if len(results) > 1 else "figure",
+                caption=_caption(result["rates"]),
+                alternative=" ".join(_sentences(result["rates"])),
+                drawing=gap_figure(result["rates"], style=style),
+            )
+            for name, result in results.items()
+        ]
+
+    def tables(self, results: Results) -> list[Table]:
+        return [
+            _table(name if len(results) > 1 else "orders", result["rates"])
+            for name, result in results.items()
+        ]
+
+    def summary(self, results: Results) -> list[str]:
+        return [line for result in results.values() for line in _sentences(result["rates"])]
+
+
+def _config(choices: Record) -> SweepConfig:
+    known = option_names()
+    for name in choices:
+        if name not in (*known, "data"):
+            raise unknown_name("choice of a sweep", name, known)
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) and name in AXES else value
+        for name, value in choices.items()
+        if name != "data"  # digests of what was read, in the identity of a run
+    }
+    return SweepConfig(**given)
+
+
+def _formulas(problem: Any) -> dict[str, str]:
+    """Leading terms in LaTeX, of the quantities that have a law in powers of h."""
+    law = derive(problem)
+    return {
+        name: law.laws[name].written.leading_latex
+        for name in QUANTITIES
+        if name in law.laws and law.laws[name].terms
+    }
+
+
+def _caption(records: list[Record]) -> str:
+    levels = max((r["h"] for r in records if r["quantity"] == "mean_gap"), key=len)
+    cells = [round(1.0 / h) for h in levels]
+    known = any(any(r["law"].get("values", ())) for r in records)
+    law = " Dots: the derived law, fitted to nothing." if known else ""
+    return (
+        "Gap of the gradients of neighbouring levels against the mesh size, "
+        f"{cells[0]} to {cells[-1]} cells an axis; filled: ‖E[g(h) − g(2h)]‖, open: root mean "
+        f"square over {records[0]['replicates']} sample paths with two standard errors; lines: "
+        f"fitted powers of h.{law} {rate_records.constant(records)}."
+    )
+
+
+def _sentences(records: list[Record]) -> list[str]:
+    choices = [c for c in rate_records.varying(records) if c != "kernel"]
+    found = []
+    for r in records:
+        if r["quantity"] != "mean_gap":
+            continue
+        where = ", ".join(f"{c} {r[c]}" for c in choices)
+        text = f"{r['kernel']}{f' ({where})' if where else ''}: {r['verdict']}"
+        if r["order"] is not None:
+            low, high = r["order_interval"]
+            text += f", order {r['order']:+.2f} [{low:+.2f}, {high:+.2f}]"
+        if r["law"]["order"] is not None:
+            text += f"; law {rate_records.law_text(r['law'])}"
+        found.append(text.replace("-", "−") + ".")
+    return found
+
+
+def _table(name: str, records: list[Record]) -> Table:
+    shown = [r for r in records if r["quantity"] in QUANTITIES]
+    choices = [c for c in rate_records.varying(records) if c in CHOICES] or ["kernel"]
+    rows = rate_records.rows(shown, choices)
+    return Table(
+        name=name,
+        caption=(
+            "Signed orders of the gap, q ~ C·h^order (negative: divergence), with 95 % intervals; "
+            f"law: derived, and whether it goes through the data. {rate_records.constant(records)}."
+        ),
+        header=(*choices, *rate_records.COLUMNS),
+        rows=tuple(tuple(_minus(cell) for cell in row) for row in rows),
+    )
+
+
+def _minus(cell: str) -> str:
+    """Cell with the sign of subtraction where it is a number or an interval."""
+    number = cell[:1] in "+-[" and any(c.isdigit() for c in cell)
+    return cell.replace("-", "−") if number else cell
