@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradconv.atlas.present import Record, family, verdict_of
-from gradconv.figures import COLOURS, MARKERS, SCREEN
+from gradconv.figures import COLOURS, MARKERS, SCREEN, Style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,13 +23,15 @@ EXACT, UNKNOWN = "#2f6f9f", "#d9d9d9"
 GROUPS = tuple((s, d) for s in ("coarsening", "refinement") for d in (1, 2, 3))
 
 
-def phase_figure(document: Record) -> Figure:
+def phase_figure(document: Record, style: Style = SCREEN) -> Figure:
     """Phase diagram: where the mean gap converges, stalls and diverges; a panel a kernel.
 
     Parameters
     ----------
     document : dict
         Of `gradconv.atlas.build.atlas`.
+    style : Style
+        Sizes and fonts.
 
     Returns
     -------
@@ -46,7 +48,7 @@ def phase_figure(document: Record) -> Figure:
     present = {(c["setting"], c["dim"]) for c in cells}
     groups = [g for g in GROUPS if g in present]
     height = 0.95 + 0.14 * len(restrictions) + len(kernels) * (0.32 + 0.108 * len(noises))
-    with matplotlib.rc_context({**SCREEN.rc, "font.size": 7.0, "hatch.linewidth": 0.35}):
+    with matplotlib.rc_context({**style.rc, "font.size": 7.0, "hatch.linewidth": 0.35}):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         panels = figure.subplots(len(kernels), 1, squeeze=False, sharex=True)[:, 0]
         for axis, kernel in zip(panels, kernels, strict=True):
@@ -224,13 +226,15 @@ def _key(figure: Figure) -> None:
     )
 
 
-def critical_figure(series: Sequence[Record]) -> Figure:
+def critical_figure(series: Sequence[Record], style: Style = SCREEN) -> Figure:
     """Order against the exponent of power-law noise, and where it crosses zero.
 
     Parameters
     ----------
     series : sequence of dict
         Of `gradconv.atlas.critical.critical_series`.
+    style : Style
+        Sizes and fonts.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -238,7 +242,7 @@ def critical_figure(series: Sequence[Record]) -> Figure:
     kernels = list(dict.fromkeys(s["kernel"] for s in series))
     settings = list(dict.fromkeys(s["setting"] for s in series))
     dims = list(dict.fromkeys(s["dim"] for s in series))
-    with matplotlib.rc_context({**SCREEN.rc, "font.size": 7.5, "axes.titlesize": 8.0}):
+    with matplotlib.rc_context({**style.rc, "font.size": 7.5, "axes.titlesize": 8.0}):
         figure = Figure(figsize=(WIDTH, 0.6 + 1.75 * len(dims)), layout="constrained")
         panels = figure.subplots(
             len(dims), len(kernels) * len(settings), squeeze=False, sharey="row", sharex="row"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradconv.figures import COLOURS, MARKERS, SCREEN
+from gradconv.figures import COLOURS, MARKERS, SCREEN, Style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,7 +17,7 @@ SHOWN = 6  # layers that get a colour of their own; the rest are grey
 TITLES = {"rms_gap": "rms gap", "mean_gap": "mean gap"}
 
 
-def audit_figure(found: Record, title: str = "") -> Figure:
+def audit_figure(found: Record, title: str = "", style: Style = SCREEN) -> Figure:
     """Log-log figure of the gaps against h: the whole in black, a colour a layer, and aliasing.
 
     Points are measured (± 2 standard errors), lines are fits; layers beyond the six that diverge
@@ -35,12 +35,11 @@ def audit_figure(found: Record, title: str = "") -> Figure:
     matplotlib.figure.Figure
         Not attached to any window.
     """
-    import matplotlib
     from matplotlib.figure import Figure
 
     setup = found["provenance"]["configuration"]
     panels = 3 if found["aliasing"] else 2
-    with matplotlib.rc_context(SCREEN.rc):
+    with style.apply():
         figure = Figure(figsize=(4.0 * panels + 0.4, 4.4), layout="constrained")
         axes = list(figure.subplots(1, panels))
         layers = _layers(found)

@@ -11,7 +11,7 @@ import numpy as np
 from gradconv.claims.claim import Record
 from gradconv.claims.present import verdict_text
 from gradconv.claims.rules import word
-from gradconv.figures import COLOURS, LAW, MARKERS, SCREEN
+from gradconv.figures import COLOURS, LAW, MARKERS, SCREEN, Style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,23 +28,23 @@ VERDICT_COLOURS = {
 }
 
 
-def claim_figure(claim: Record) -> Figure:
+def claim_figure(claim: Record, style: Style = SCREEN) -> Figure:
     """Draw a claim: gaps against h, differences against resolution, or criteria.
 
     Parameters
     ----------
     claim : dict
         A claim of the ledger's document.
+    style : Style
+        Sizes and fonts.
 
     Returns
     -------
     matplotlib.figure.Figure
         Not attached to any window.
     """
-    import matplotlib
-
     measured = claim["measurement"]
-    with matplotlib.rc_context(SCREEN.rc):
+    with style.apply():
         if any("h" in m for m in measured):
             figure = _orders_figure(claim)
         elif any("cells" in m for m in measured):

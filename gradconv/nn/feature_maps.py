@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gradconv.backend import NUMPY
 from gradconv.errors import InputError
-from gradconv.figures import SCREEN
+from gradconv.figures import SCREEN, Style
 from gradconv.restriction import RESTRICTIONS
 
 if TYPE_CHECKING:
@@ -123,7 +123,9 @@ def _map(network: nn.Module, layer: str, image: np.ndarray, name: str) -> np.nda
     return np.asarray(result)
 
 
-def draw_feature_maps(data: FeatureMaps, channels: Sequence[int] = (0,), title: str = "") -> Figure:
+def draw_feature_maps(
+    data: FeatureMaps, channels: Sequence[int] = (0,), title: str = "", style: Style = SCREEN
+) -> Figure:
     """Draw a row a network and channel, a column a mesh; one colour scale a row.
 
     Parameters
@@ -140,11 +142,10 @@ def draw_feature_maps(data: FeatureMaps, channels: Sequence[int] = (0,), title: 
     matplotlib.figure.Figure
         Not attached to any window.
     """
-    import matplotlib
     from matplotlib.figure import Figure
 
     rows = [(name, c) for name in data.maps for c in channels]
-    with matplotlib.rc_context(SCREEN.rc):
+    with style.apply():
         figure = Figure(figsize=(2.3 * len(data.sizes) + 0.4, 2.5 * len(rows) + 0.5))
         figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.04)
         axes = figure.subplots(len(rows), len(data.sizes), squeeze=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradconv.errors import InputError
-from gradconv.figures import SCREEN
+from gradconv.figures import SCREEN, Style
 from gradconv.nn.engine.pairs import monomials
 from gradconv.nn.layer import _MeshFreeConv
 
@@ -218,7 +218,11 @@ def _differentiated(k: Kernel) -> Row:
 
 
 def kernel_image(
-    layer: _MeshFreeConv, out_channel: int = 0, in_channel: int = 0, points: int = 81
+    layer: _MeshFreeConv,
+    out_channel: int = 0,
+    in_channel: int = 0,
+    points: int = 81,
+    style: Style = SCREEN,
 ) -> Figure:
     """Figure of what each parameter does to a kernel: the layer's own first, then one a row.
 
@@ -226,6 +230,8 @@ def kernel_image(
     ----------
     layer, out_channel, in_channel, points
         As in `kernel_sheet`.
+    style : Style
+        Sizes and fonts.
 
     Returns
     -------
@@ -239,18 +245,17 @@ def kernel_image(
     >>> len(figure.axes)
     21
     """
-    return draw_sheet(kernel_sheet(layer, out_channel, in_channel, points))
+    return draw_sheet(kernel_sheet(layer, out_channel, in_channel, points), style)
 
 
-def draw_sheet(sheet: KernelSheet) -> Figure:
+def draw_sheet(sheet: KernelSheet, style: Style = SCREEN) -> Figure:
     """Draw the panels; each has a colour scale of its own, centred at zero."""
-    import matplotlib
     from matplotlib.figure import Figure
 
     columns = max(len(row) for _, row in sheet.rows)
     flat = sheet.rows[0][1][0][1].ndim == 1
     height = 1.1 if flat else 1.62
-    with matplotlib.rc_context(SCREEN.rc):
+    with style.apply():
         figure = Figure(figsize=(1.55 * columns + 0.6, height * len(sheet.rows) + 0.5))
         figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.03)
         grid = figure.add_gridspec(len(sheet.rows), columns)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradconv.errors import InputError, shortened
-from gradconv.figures import COLOURS, MARKERS, SCREEN, figure_bytes
+from gradconv.figures import COLOURS, MARKERS, SCREEN, Style, figure_bytes
 from gradconv.store import CONFIGURATION, write_atomically
 from gradconv.train.logs import COLUMNS, WHOLE, read_table
 
@@ -104,7 +104,7 @@ def draw_curves(runs: Sequence[RunCurves], path: Path | str) -> tuple[Path, ...]
     return written
 
 
-def curves_figure(runs: Sequence[RunCurves]) -> Figure:
+def curves_figure(runs: Sequence[RunCurves], style: Style = SCREEN) -> Figure:
     """Loss and validation against both costs, and gradient norm and variance by level.
 
     Above, a colour and a line style a run; below, a column a run and a shade and a marker a level.
@@ -124,14 +124,13 @@ def curves_figure(runs: Sequence[RunCurves]) -> Figure:
     InputError
         If there are none, or too many.
     """
-    import matplotlib
     from matplotlib.figure import Figure
 
     if not 1 <= len(runs) <= MOST:
         raise InputError(f"`runs` must be 1 to {MOST} runs; got {len(runs)}")
     labels = _labels(runs)
     measured = [q for q in ("norm", "variance") if any(_seen(r.levels, q) for r in runs)]
-    with matplotlib.rc_context(SCREEN.rc):
+    with style.apply():
         width = max(10.5, 3.2 * len(runs) + 0.6)
         rows = 1 if len(runs) == 1 else len(measured)  # one run has room side by side
         heights = [5.6, 2.5 * rows + 0.5] if measured else [5.6]
@@ -291,7 +290,6 @@ def _draw_term(
 
 
 def _level_style(place: int, levels: int) -> dict[str, Any]:
-    import matplotlib
 
     shade = 0.85 * place / max(levels - 1, 1)  # the end of the scale is too light on white
     return {

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradconv.figures import COLOURS, LAW, MARKERS, SCREEN
+from gradconv.figures import COLOURS, LAW, MARKERS, SCREEN, Style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +22,7 @@ ESTIMATORS: Any = {  # colour, marker, line: told apart in grey too; points side
 }
 
 
-def diagnosis_figure(found: Record, title: str = "") -> Figure:
+def diagnosis_figure(found: Record, title: str = "", style: Style = SCREEN) -> Figure:
     """Variance, mean, check, kurtosis, sample numbers and cost: the six panels.
 
     Points are measured (± 2 standard errors), lines of the first two panels fits, dotted dark
@@ -41,10 +41,9 @@ def diagnosis_figure(found: Record, title: str = "") -> Figure:
     matplotlib.figure.Figure
         Not attached to any window.
     """
-    import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(SCREEN.rc):
+    with style.apply():
         figure = Figure(figsize=(10.4, 6.6), layout="constrained")
         axes = figure.subplots(2, 3)
         _values(axes[0, 0], found, "variance", "beta", "variance (trace)")
