@@ -291,6 +291,8 @@ def _draw_term(
 
 def _level_style(place: int, levels: int) -> dict[str, Any]:
 
+    import matplotlib
+
     shade = 0.85 * place / max(levels - 1, 1)  # the end of the scale is too light on white
     return {
         "color": matplotlib.colormaps[SHADES](shade),
