@@ -84,6 +84,7 @@ def run_study(
                 "kind": study.kind.name,
                 "size": size,
                 "part": name,
+                "place": place,
                 "provenance": origins[name],
                 "results": results,
             },

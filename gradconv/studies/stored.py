@@ -54,7 +54,7 @@ def write_part(folder: Path, document: Record) -> None:
 
 
 def read_documents(folder: Path) -> dict[str, Record]:
-    """Every stored part of a study, by name; nothing where there is none.
+    """Every stored part of a study, by name in the order of its configuration.
 
     Raises
     ------
@@ -66,14 +66,14 @@ def read_documents(folder: Path) -> dict[str, Record]:
         try:
             content = path.read_bytes()
             document = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
-            if document["schema"] != SCHEMA:
+            if document["schema"] != SCHEMA or not isinstance(document["place"], int):
                 raise ValueError(f"schema {document['schema']!r}")
             found[document["part"]] = document
         except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
             raise InputError(
                 f"stored data must be whole, of schema {SCHEMA}; got {path} ({error})"
             ) from None
-    return found
+    return dict(sorted(found.items(), key=lambda item: item[1]["place"]))
 
 
 def read_results(folder: Path) -> dict[str, Record]:
