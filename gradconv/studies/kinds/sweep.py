@@ -75,7 +75,12 @@ class SweepStudy(StudyKind):
         ]
 
     def summary(self, results: Results) -> list[str]:
-        return [line for result in results.values() for line in _sentences(result["rates"])]
+        several = len(results) > 1
+        return [
+            f"{name}: {line}" if several else line
+            for name, result in results.items()
+            for line in _sentences(result["rates"])
+        ]
 
 
 def _config(choices: Record) -> SweepConfig:
