@@ -150,6 +150,15 @@ def _bytes(problem: Problem, cells: list[float], levels: int, quantity: str) -> 
     return total
 
 
+def _same(one: Problem, other: Problem) -> bool:
+    """Whether two problems are one: a description leaves out parameters of the kernel."""
+    return (
+        one.describe() == other.describe()
+        and one.target == other.target
+        and np.array_equal(one.convolution.theta, other.convolution.theta)
+    )
+
+
 def compare(
     law: Law,
     sweep: Sweep,
@@ -190,7 +199,7 @@ def compare(
     LawError
         If the law cannot be evaluated.
     """
-    if law.problem.describe() != sweep.problem.describe():
+    if not _same(law.problem, sweep.problem):
         raise InputError("`sweep` must be of the law's problem; got another one")
     reasons: Mapping[str, str] = {}
     if values is None:

@@ -209,6 +209,11 @@ class Gathering:
         self.complete = 0
         """How many of the first replicates are there."""
         if done is not None:
+            if done.shape[1:] != shape[1:]:
+                raise InputError(
+                    f"`done` must have shape (replicates, {shape[1]}, {shape[2]}): levels and "
+                    f"parameters; got {done.shape}"
+                )
             self.complete = min(len(done), plan.replicates)
             self._gradients[: self.complete] = done[: self.complete]
 

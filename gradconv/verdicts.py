@@ -152,22 +152,25 @@ def _evenly_faster(growth: Array) -> bool:
     return bool(ratio < 1.5 * growth[-2] / growth[-3])
 
 
-def falls_to_floor(h: Array, values: Array, floor: Array) -> float:
+def falls_to_floor(h: Array, values: Array, finer: float, floor: float) -> float:
     """Lower bound on the last pairwise order when one or two values precede the rounding floor.
 
     Parameters
     ----------
     h, values : ndarray, shape (1,) or (2,)
         Levels above the floor, with mesh sizes.
-    floor : ndarray, shape (1,)
-        Floor of the next level, whose mesh size is half the last one.
+    finer : float
+        Mesh size of the next level.
+    floor : float
+        Floor of that level.
 
     Returns
     -------
     float
         The bound where the fall is faster than any power describes, else 0.
     """
-    bound = float(np.log2(values[-1] / max(floor[0], np.finfo(float).tiny)))
+    fall = np.log(values[-1] / max(floor, np.finfo(float).tiny))
+    bound = float(fall / np.log(h[-1] / finer))
     if len(values) == 1:
         return bound if bound >= FLOOR_FALL else 0.0
     first = float(np.log(values[0] / values[1]) / np.log(h[0] / h[1]))

@@ -375,3 +375,17 @@ def test_laws_are_the_same_bits_in_every_process() -> None:
         return run.stdout
 
     assert printed(1) == printed(2)
+
+
+def test_a_law_of_other_parameters_is_refused() -> None:
+    from gradconv.kernels import KernelOptions
+
+    hierarchy = MeshHierarchy.powers_of_two(1, 3, 6)
+    swept = sweep(Problem("mfc", noise="pixel:0.5", dim=1), hierarchy, replicates=8)
+    other = Problem("mfc", noise="pixel:0.5", dim=1, options=KernelOptions(diffusivity=0.01))
+    with pytest.raises(InputError, match="`sweep` must be of the law's problem"):
+        compare(derive(other), swept)
+    with pytest.raises(InputError, match=r"`quantity` must be one of .*; got 'mean'"):
+        swept.rate("mean")
+    with pytest.raises(InputError, match=r"`quantity` must be one of .*; got 'rms'"):
+        derive(other).evaluate(hierarchy, {"rms": 3})

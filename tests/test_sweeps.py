@@ -205,3 +205,23 @@ def test_levels_that_cannot_work_are_refused() -> None:
         sweep(corners, MeshHierarchy.powers_of_two(1, 10, 14))
     with pytest.raises(InputError, match="problem and hierarchy must agree"):
         sweep(Problem("stencil", dim=2), HIERARCHY)
+
+
+def test_stored_gradients_of_another_shape_are_refused() -> None:
+    hierarchy = MeshHierarchy.powers_of_two(1, 3, 6)
+    problem = Problem("stencil", noise="pixel:0.5", dim=1)
+    with pytest.raises(InputError, match=r"`done` must have shape \(replicates, 4, 3\)"):
+        sweep(problem, hierarchy, replicates=8, done=np.zeros((8, 1, 1)))
+
+
+def test_choices_are_whole_and_registered_once() -> None:
+    from gradconv.fields import NOISES
+    from gradconv.fields.noise import Noise
+    from gradconv.registry import Registry
+
+    with pytest.raises(TypeError, match="abstract"):
+        Noise()  # type: ignore[abstract]
+    with pytest.raises(InputError, match="`noise` pixel must be registered once"):
+        NOISES.register("pixel")(NOISES["pixel"])
+    other: Registry[Noise] = Registry("noise")
+    assert other.names == []

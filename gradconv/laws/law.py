@@ -228,7 +228,9 @@ class QuantityLaw:
         if not self.terms:
             return "exact" if gap else "vanishes"
         if self.order == 0:
-            return ("stalls" if gap else "bounded") if not self.logs else "grows"
+            if self.logs:
+                return "diverges" if gap else "grows"
+            return "stalls" if gap else "bounded"
         if self.order > 0:
             return "converges" if gap else "vanishes"
         return "diverges" if gap else "grows"

@@ -148,8 +148,7 @@ def _values_at(kernel: Kernel, formula: KernelFormula, k: tuple[np.ndarray, ...]
     """Kernel at modes; the last ones are kept, since all fields meet the same kernel there."""
     digest = f"{type(kernel).__name__} {kernel.theta.shape} {formula.constants}".encode()
     scale = np.broadcast_to(kernel.scale, kernel.theta.shape)
-    digest += b"".join(a.tobytes() for a in (kernel.theta, scale, *(c[[0, -1]] for c in k)))
-    digest += str(len(k[0])).encode()
+    digest += b"".join(a.tobytes() for a in (kernel.theta, scale, *k))
     if digest not in _LAST:
         while len(_LAST) >= 2:
             _LAST.pop(next(iter(_LAST)))

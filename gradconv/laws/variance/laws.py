@@ -106,6 +106,8 @@ def _root(squares: list[ScalarTerm]) -> tuple[Term, ...]:
     if not squares:
         return ()
     lead = squares[0]
+    if lead.logs % 2:
+        raise LawError("the leading term under a root must have an even power of log(1/h)")
     root = math.sqrt(lead.value)
     half = ScalarTerm(lead.power / 2, lead.fine / 2, root, lead.origin, "", lead.logs // 2)
     found = [_term(half, root)]
