@@ -46,7 +46,7 @@ def judge(run: LevelRun, start: int, fit: WindowFit, steady: bool) -> tuple[str,
     span = f"order {fit.order:.3g} with strict interval [{low:.3g}, {high:.3g}]"
     if _oscillates(run, fit.order):
         return "undecided", "pairwise orders alternate (oscillation), so there is no power law"
-    if _drifts(run, start, fit.order):
+    if _drifts(run, fit.order):
         return "undecided", "no power law: pairwise orders move away from it ever faster"
     if low > -STALL_BAND and high < STALL_BAND:
         return "0", f"{span} lies within {STALL_BAND} of 0"
@@ -74,7 +74,7 @@ def _oscillates(run: LevelRun, order: float) -> bool:
     return bool(alternating and large[-1] and large[-2])
 
 
-def _drifts(run: LevelRun, start: int, order: float) -> bool:
+def _drifts(run: LevelRun, order: float) -> bool:
     """Whether pairwise orders move on ever faster: towards a flip, or past a zero of the values.
 
     Orders of a divergence that grow steeper are left alone: it is a divergence all the same, and

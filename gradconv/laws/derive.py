@@ -171,7 +171,6 @@ def norm_law(
     return QuantityLaw(
         quantity,
         tuple(found),
-        None,
         assumptions(problem),
         (),
         terms,

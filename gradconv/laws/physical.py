@@ -70,7 +70,6 @@ class WeightPart(NamedTuple):
 
 
 _REGION = {"spectrum": "inner", "flat": "flat", "origin": "flat"}
-_INNER = ("spectrum", "flat", "origin")
 
 
 def sets_of_axes(modes: np.ndarray, size: int, given: int) -> np.ndarray:
@@ -120,7 +119,7 @@ def physical_terms(
     found = []
     for part in weight_parts(problem, transfer, density, origin):
         slopes = inner
-        if part.kind not in _INNER:  # aliases come with the target's multiplier far out
+        if part.kind not in _REGION:  # aliases come with the target's multiplier far out
             aliased = integrand(beyond) if aliased is None else aliased
             slopes = aliased
         weight = part.at(k)

@@ -46,7 +46,6 @@ def variance_law(problem: Problem, budget: Budget, assumptions: tuple[str, ...])
     return QuantityLaw(
         "variance",
         terms,
-        None,
         assumptions,
         _steps(budget),
         pieces=pieces,
@@ -87,7 +86,6 @@ def rms_law(
     return QuantityLaw(
         "rms_gap",
         _root(squares),
-        None,
         assumptions,
         steps,
         pieces=SpreadPieces(problem, tuple(squares)),
