@@ -16,7 +16,6 @@ from gradconv.parallel import check_workers
 from gradconv.problem import Problem
 from gradconv.rates import Rate
 from gradconv.sampling import (
-    GIB,
     Checkpoint,
     Progress,
     SamplingPlan,
@@ -162,7 +161,7 @@ def sweep(
     seed: int = 0,
     dtype: str = "float64",
     device: str = "cpu",
-    memory: float = 4 * GIB,
+    memory: float = 4.0,
     threads: int = 1,
     workers: int = 1,
     scheduler: str | None = None,
@@ -190,7 +189,7 @@ def sweep(
     device : str
         ``"cpu"`` or a torch device.
     memory : float
-        Bound on what the sweep, or each of its workers, holds at once, in bytes.
+        Bound on what the sweep, or each of its workers, holds at once, in GiB.
     threads : int
         Worker threads.
     workers : int

@@ -161,7 +161,7 @@ def test_notes_name_what_matters() -> None:
         ({"seed": -1}, "`seed` must be a whole number of at least 0; got -1"),
         ({"threads": 0}, "`threads` must be"),
         ({"memory": 0}, "`memory` must be positive"),
-        ({"memory": 1000.0}, "`memory` must hold one replicate a thread"),
+        ({"memory": 1e-6}, "`memory` must hold one replicate a thread"),
         ({"confidence": 1.0}, "`confidence` must lie between 0 and 1"),
         ({"dtype": "float16"}, "`dtype` must be float64 or float32; got 'float16'"),
         ({"device": "warp"}, "`device` must be cpu or a device"),
