@@ -8,6 +8,7 @@ WORKERS ?= 2
 
 BIN   := .venv/bin
 STAMP := .venv/.installed
+DOCS  := .venv/.docs
 # One thread for each test process: more would only compete for the cores.
 # pytest-benchmark is left out because it warns when the tests are spread over
 # processes, and a warning is an error.
@@ -15,7 +16,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:benchmark \
 	-n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint corpus bench clean
+.PHONY: help demo test test-all lint docs corpus bench clean
 
 help: ## say what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | \
@@ -35,6 +36,9 @@ lint: $(STAMP) ## check style, format, types and the order of the layers
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(DOCS) ## build the documentation in build/docs; a warning is an error
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
 
 corpus: $(STAMP) ## make a corpus of 144 photographs from Debian packages, in corpus/
 	$(BIN)/python studies/corpus/prepare.py corpus
@@ -66,4 +70,11 @@ $(STAMP): pyproject.toml constraints.txt
 	PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 		$(BIN)/python -m pip install --disable-pip-version-check \
 		-c constraints.txt -e '.[dev]'
+	touch $@
+
+# What builds the documentation; the tests do without.
+$(DOCS): $(STAMP)
+	PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+		$(BIN)/python -m pip install --disable-pip-version-check \
+		-c constraints.txt -e '.[docs]'
 	touch $@
