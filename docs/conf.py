@@ -30,6 +30,7 @@ smartquotes = False  # `--kernel` has two dashes
 # code, linked where there is an entry for it.
 default_role = "py:obj"
 autodoc_typehints = "none"
+autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
 autosummary_generate = False
@@ -77,10 +78,10 @@ def mend_text(
 
 
 def set_dashes(app: Sphinx, doctree: nodes.document) -> None:
-    """Set the dash between a parameter and its description, which smart quotes would set."""
+    """Set the dash before the description of a parameter or result; smart quotes are off."""
     for text in list(doctree.findall(nodes.Text)):
-        if text == " -- ":
-            text.parent.replace(text, nodes.Text(" – "))
+        if text.startswith(" -- "):
+            text.parent.replace(text, nodes.Text(text.replace(" -- ", " – ", 1)))
 
 
 def show_commands(app: Sphinx, context: object, lines: list[str]) -> None:
