@@ -221,6 +221,7 @@ def test_modules_that_are_imported_have_a_page() -> None:
         "gradconv.nn.networks",
         "gradconv.train.strategies",  # on the page of gradconv.train
         "gradconv.train.tasks",
+        "gradconv.studies.kinds",  # on the page of gradconv.studies
     }
     exporting = {
         name
