@@ -1,6 +1,12 @@
 """Kinds of study: one file each, that registers itself."""
 
-from gradconv.studies.kinds import atlas, sweep  # register themselves
+from gradconv.studies.kinds import (  # register themselves
+    atlas,
+    feature_maps,
+    kernels,
+    sweep,
+    work_units,
+)
 from gradconv.studies.kinds.base import (
     KINDS,
     Origin,
@@ -20,5 +26,8 @@ __all__ = [
     "StudyKind",
     "Workplace",
     "atlas",
+    "feature_maps",
+    "kernels",
     "sweep",
+    "work_units",
 ]
