@@ -118,7 +118,7 @@ def measure(kernel: str, dim: int, n: int, repeats: int, autograd: bool = True) 
         seed=0,
         dtype="float64",
         device="cpu",
-        memory=16 * GIB,
+        memory=16.0,
         threads=1,
     )
     batch = plan.batch

@@ -65,9 +65,16 @@ def gap_figure(records: Sequence[Record], title: str = "", style: Style = SCREEN
         for axis in axes.flat[: len(panels)]:
             axis.tick_params(labelbottom=True)
             axis.set_xlabel("mesh size h (box = 1), finer to the right")
-        figure.suptitle(title, fontsize=10.5, fontweight="bold")
+        figure.suptitle(_headline(records, title), fontsize=10.5, fontweight="bold")
         _legend(figure, any(_drawn(r) for r in records))
     return figure
+
+
+def _headline(records: Sequence[Record], title: str) -> str:
+    """Title, and how many problems are left out."""
+    names = [c for c in PANEL_CHOICES if len({str(r[c]) for r in records}) > 1]
+    count = len({tuple(str(r[c]) for c in names) for r in records})
+    return f"{title}\n(the first {LARGEST} of {count} problems)" if count > LARGEST else title
 
 
 def _panels(records: Sequence[Record]) -> tuple[dict[tuple[str, ...], list[Record]], list[str]]:

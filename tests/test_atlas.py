@@ -42,7 +42,7 @@ from gradconv.laws.lattice import mean_gradients
 from gradconv.laws.mean import mean_terms
 from gradconv.problem import SETTINGS
 from gradconv.restriction import RESTRICTIONS
-from gradconv.sampling import GIB, plan_sampling, sample_gradients
+from gradconv.sampling import plan_sampling, sample_gradients
 from gradconv.studies import read_results
 
 LEVELS = {1: (3, 7), 2: (3, 5), 3: (2, 4)}
@@ -142,7 +142,7 @@ def _paths(cell: Cell, levels: MeshHierarchy, replicates: int = 4) -> np.ndarray
         seed=3,
         dtype="float64",
         device="cpu",
-        memory=GIB,
+        memory=1.0,
         threads=1,
     )
     return sample_gradients(cell.problem, levels, plan)

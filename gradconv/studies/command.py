@@ -38,6 +38,7 @@ studies_option = click.option(
     metavar="DIR",
     help=f"Folder for data, tables and figures, one in it a study. Default: {OUTPUT}/SIZE.",
 )
+@click.option("--check", is_flag=True, help="Hold stored data against configuration and figures.")
 @click.option("--store", is_flag=True, help="Write to the folder of the studies themselves.")
 @click.option("--keep", is_flag=True, help="Keep stored parts whatever source they come from.")
 @click.option("--workers", type=int, default=1, help="Processes that share the work. Default: 1.")
@@ -47,6 +48,7 @@ def study_command(
     everything: bool,
     size: str,
     output: Path | None,
+    check: bool,
     store: bool,
     keep: bool,
     workers: int,
@@ -59,6 +61,7 @@ def study_command(
     from gradconv.errors import InputError
     from gradconv.parallel import check_workers
     from gradconv.studies import find_studies, load_study, run_study
+    from gradconv.studies.checking import complaints
 
     console = make_console()
     if not names and not everything:
@@ -71,6 +74,14 @@ def study_command(
         raise InputError("`--store` writes to the studies' own folders; got `--output` as well")
     check_workers(workers, None, 1)
     chosen = [load_study(n, studies) for n in (find_studies(studies) if everything else names)]
+    if check:
+        found = {one.name: complaints(one) for one in chosen}
+        for name, texts in found.items():
+            for text in texts or ["stored data, table and figures are those of the configuration"]:
+                console.print(f"{name}: {text}", markup=False)
+        if any(found.values()):
+            raise SystemExit(1)
+        return
     for one in chosen:  # every mistake before any work
         one.parts(size)
     for one in chosen:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gradconv.figures import SCREEN, figure_bytes
-from gradconv.provenance import configuration_hash, provenance, versions
+from gradconv.provenance import configuration_hash, provenance, source_digest, versions
 from gradconv.store import write_atomically
 from gradconv.studies.kinds import Workplace
 from gradconv.studies.stored import (
@@ -16,7 +16,6 @@ from gradconv.studies.stored import (
     read_documents,
     read_results,
     remove_others,
-    source_digest,
     write_part,
 )
 from gradconv.studies.study import Study
@@ -84,6 +83,7 @@ def run_study(
                 "kind": study.kind.name,
                 "size": size,
                 "part": name,
+                "place": place,
                 "provenance": origins[name],
                 "results": results,
             },

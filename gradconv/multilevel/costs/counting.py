@@ -28,7 +28,7 @@ from gradconv.nn.evaluation import (
     trainable,
 )
 from gradconv.nn.memory import Allocations
-from gradconv.nn.random_state import preserved_random_state
+from gradconv.nn.random_state import preserved_buffers, preserved_random_state
 
 MESH_FREE = (MeshFreeConv1d, MeshFreeConv2d, MeshFreeConv3d)
 Pair = tuple[Tensor, Any]
@@ -123,7 +123,7 @@ def level_costs(
     found, passes = [], []
     with preserved_random_state(str(device)), ExitStack() as stack:
         for module in dict.fromkeys(modules):
-            stack.enter_context(_kept_buffers(module))
+            stack.enter_context(preserved_buffers(module))
         for level, (module, (x, y)) in enumerate(zip(modules, batches, strict=True)):
             one = _Pass(module, loss, x, y, output)
             shape = "x".join(str(n) for n in x.shape[2:])
@@ -255,19 +255,6 @@ def _doubled(x: Tensor, y: Any) -> Pair:
         return torch.cat([value, value]) if sampled else value
 
     return twice(x), tree_map(twice, y)
-
-
-@contextmanager
-def _kept_buffers(module: nn.Module) -> Iterator[None]:
-    """Give the buffers (running statistics and the like) their values back afterwards."""
-    before = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for name, buffer in module.named_buffers():
-                if name in before:
-                    buffer.copy_(before[name])
 
 
 def _convolution_backward(

@@ -46,11 +46,11 @@ from gradconv.multilevel.evaluator import Evaluator
 from gradconv.nn.evaluation import Loss, Output
 from gradconv.nn.random_state import preserved_random_state
 from gradconv.parallel import Progress, check_workers
+from gradconv.sampling import GIB
 from gradconv.statistics import check_confidence
 
 REPETITIONS = 16
 EFFORT = 6.0  # cost and number of samples of repetitions over those of the diagnosis itself
-GIB = 2**30
 
 
 def diagnose(

@@ -6,7 +6,7 @@ from typing import Any
 
 from gradconv import rate_records
 from gradconv.config import AXES, SweepConfig, option_names
-from gradconv.errors import InputError, shortened, unknown_name
+from gradconv.errors import InputError, LawError, shortened, unknown_name
 from gradconv.figures import Style
 from gradconv.laws import derive
 from gradconv.plots import gap_figure
@@ -75,7 +75,12 @@ class SweepStudy(StudyKind):
         ]
 
     def summary(self, results: Results) -> list[str]:
-        return [line for result in results.values() for line in _sentences(result["rates"])]
+        several = len(results) > 1
+        return [
+            f"{name}: {line}" if several else line
+            for name, result in results.items()
+            for line in _sentences(result["rates"])
+        ]
 
 
 def _config(choices: Record) -> SweepConfig:
@@ -93,7 +98,10 @@ def _config(choices: Record) -> SweepConfig:
 
 def _formulas(problem: Any) -> dict[str, str]:
     """Leading terms in LaTeX, of the quantities that have a law in powers of h."""
-    law = derive(problem)
+    try:
+        law = derive(problem)
+    except LawError:
+        return {}
     return {
         name: law.laws[name].written.leading_latex
         for name in QUANTITIES
