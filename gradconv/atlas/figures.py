@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH = 7.2  # inches: two columns of a paper
 MAIN = "identity"  # the target whose order is the colour of a cell
 LIMIT = 2.0  # orders beyond are drawn in the last colour
 # Dark for divergence, white for a stall, lighter blue for convergence: told apart in grey too.
@@ -47,14 +46,17 @@ def phase_figure(document: Record, style: Style = SCREEN) -> Figure:
     restrictions = sorted({c["restriction"] for c in cells})
     present = {(c["setting"], c["dim"]) for c in cells}
     groups = [g for g in GROUPS if g in present]
-    height = 0.95 + 0.14 * len(restrictions) + len(kernels) * (0.32 + 0.108 * len(noises))
-    with matplotlib.rc_context({**style.rc, "font.size": 7.0, "hatch.linewidth": 0.35}):
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    lines = 8 + 0.6 * max(len(name) for name in restrictions) + len(kernels) * (3 + len(noises))
+    height = max(3.4, 0.0108 * style.font * lines)
+    with matplotlib.rc_context({**style.rc, "hatch.linewidth": 0.35}):
+        figure = Figure(figsize=(style.full, height), layout="constrained")
         panels = figure.subplots(len(kernels), 1, squeeze=False, sharex=True)[:, 0]
         for axis, kernel in zip(panels, kernels, strict=True):
             own = [c for c in cells if family(c) == kernel]
             _panel(axis, own, noises, restrictions, groups)
-            axis.set_title(kernel, loc="left", fontsize=8, fontweight="bold", pad=11)
+            axis.set_title(
+                kernel, loc="left", fontsize="medium", fontweight="bold", pad=1.3 * style.font
+            )
         _columns(panels[-1], restrictions, groups)
         _scale(figure, panels)
         _key(figure)
@@ -107,20 +109,22 @@ def _panel(
         if word in ("diverges", "stalls"):
             mark = {"diverges": "_", "stalls": "o"}[word]
             colour = "white" if word == "diverges" else "black"
-            axis.plot(x + 0.5, y + 0.5, mark, color=colour, markersize=3.4, markeredgewidth=0.9)
+            axis.plot(x + 0.5, y + 0.5, mark, color=colour, markersize=3.6, markeredgewidth=1.0)
         if len({_side(c) for c in members}) > 1:
             axis.fill([x + 0.55, x + 1, x + 1], [y, y, y + 0.45], color="black", linewidth=0)
         if any(c["status"] == "disagrees" for c in members):
             axis.plot(x + 0.5, y + 0.5, "x", color="#d0021b", markersize=5, markeredgewidth=1.4)
     axis.set_xlim(0, _start(len(groups) - 1, len(restrictions)) + len(restrictions))
     axis.set_ylim(len(noises), 0)
-    axis.set_yticks(np.arange(len(noises)) + 0.5, noises, fontsize=5.6)
+    axis.set_yticks(np.arange(len(noises)) + 0.5, noises, fontsize="x-small")
     axis.tick_params(length=0, pad=1.5)
     for side in axis.spines.values():
         side.set_visible(False)
     for index, (setting, dim) in enumerate(groups):
         centre = _start(index, len(restrictions)) + 0.5 * len(restrictions)
-        axis.text(centre, -0.25, f"{setting}, d = {dim}", ha="center", va="bottom", fontsize=6.2)
+        axis.text(
+            centre, -0.25, f"{setting}, d = {dim}", ha="center", va="bottom", fontsize="x-small"
+        )
 
 
 def _start(index: int, width: int) -> float:
@@ -163,7 +167,7 @@ def _columns(axis: Axes, restrictions: Sequence[str], groups: Sequence[tuple[str
         for i in range(len(restrictions))
     ]
     labels = [name.replace("_", " ") for name in restrictions] * len(groups)
-    axis.set_xticks(places, labels, rotation=90, fontsize=5.4)
+    axis.set_xticks(places, labels, rotation=90, fontsize="x-small")
 
 
 def _scale(figure: Figure, panels: Any) -> None:
@@ -174,8 +178,8 @@ def _scale(figure: Figure, panels: Any) -> None:
     bar = figure.colorbar(
         mappable, ax=list(panels), location="right", aspect=60, pad=0.012, fraction=0.02
     )
-    bar.set_label("signed order of the mean gap (negative: divergence)", fontsize=6.5)
-    bar.set_ticks([-2, -1, 0, 1, 2], labels=["≤ −2", "−1", "0", "1", "≥ 2"], fontsize=6)
+    bar.set_label("signed order of the mean gap\n(negative: divergence)", fontsize="small")
+    bar.set_ticks([-2, -1, 0, 1, 2], labels=["≤ −2", "−1", "0", "1", "≥ 2"], fontsize="x-small")
     bar.outline.set_linewidth(0.4)
 
 
@@ -191,7 +195,7 @@ def _key(figure: Figure) -> None:
             edgecolor="0.3",
             hatch="/////",
             linewidth=0.3,
-            label="measured; no law, or none to hold it against (explained)",
+            label="explained: no law to hold it against",
         ),
         Patch(facecolor=SCALE[1], label="– diverges"),
         Line2D([], [], marker="o", color="black", linestyle="none", markersize=3, label="stalls"),
@@ -218,9 +222,9 @@ def _key(figure: Figure) -> None:
     figure.legend(
         handles=handles,
         loc="outside lower center",
-        ncols=4,
+        ncols=3,
         frameon=False,
-        fontsize=6.2,
+        fontsize="x-small",
         columnspacing=1.2,
         handletextpad=0.5,
     )
@@ -236,14 +240,14 @@ def critical_figure(series: Sequence[Record], style: Style = SCREEN) -> Figure:
     style : Style
         Sizes and fonts.
     """
-    import matplotlib
     from matplotlib.figure import Figure
 
     kernels = list(dict.fromkeys(s["kernel"] for s in series))
     settings = list(dict.fromkeys(s["setting"] for s in series))
     dims = list(dict.fromkeys(s["dim"] for s in series))
-    with matplotlib.rc_context({**style.rc, "font.size": 7.5, "axes.titlesize": 8.0}):
-        figure = Figure(figsize=(WIDTH, 0.6 + 1.75 * len(dims)), layout="constrained")
+    width = style.full
+    with style.apply():
+        figure = Figure(figsize=(width, 0.9 + 0.24 * width * len(dims)), layout="constrained")
         panels = figure.subplots(
             len(dims), len(kernels) * len(settings), squeeze=False, sharey="row", sharex="row"
         )
@@ -257,10 +261,10 @@ def critical_figure(series: Sequence[Record], style: Style = SCREEN) -> Figure:
                 ]
                 _critical_panel(axis, own, dim)
                 if row == 0:
-                    axis.set_title(f"{kernel}, {setting}")
+                    axis.set_title(f"{kernel}, {setting}", fontsize="small")
                 if row == len(dims) - 1:
-                    axis.set_xlabel("exponent α of the noise")
-            panels[row, 0].set_ylabel(f"d = {dim}\norder")
+                    axis.set_xlabel("exponent α of the noise", fontsize="small")
+            panels[row, 0].set_ylabel(f"d = {dim}\norder of the gap", fontsize="small")
         _critical_key(figure)
     return figure
 
@@ -280,14 +284,16 @@ def _critical_panel(axis: Axes, series: Sequence[Record], dim: int) -> None:
         )
         for zero in record["zeros"]:
             axis.axvline(zero, color=colour, linewidth=0.7, linestyle=":")
-            text = f"α = {zero:.3g}"
             axis.annotate(
-                text,
-                (zero, 0),
-                xytext=(2, 3 + 8 * position),
-                fontsize=6,
-                color=colour,
+                f"α = {zero:.3g}",
+                (zero, 0.0),
+                xycoords=("data", "axes fraction"),
+                xytext=(1.5, 4.0),
                 textcoords="offset points",
+                fontsize="x-small",
+                color=colour,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+                zorder=6,
             )
         for point in record["points"]:
             order = share * point["order"]
@@ -303,6 +309,7 @@ def _critical_panel(axis: Axes, series: Sequence[Record], dim: int) -> None:
                 linewidth=0.8,
                 markerfacecolor="white" if position else colour,
             )
+    axis.tick_params(labelsize="x-small")
     axis.set_xlim(0, 1.65 * dim)
     axis.set_ylim(-1.15 * dim - 0.3, 2.6)
     axis.grid(True, color="0.93", linewidth=0.5)
@@ -321,8 +328,10 @@ def _critical_key(figure: Figure) -> None:
             linestyle=("-", "--")[i],
             markersize=3.5,
             markerfacecolor="white" if i else COLOURS[i],
-            label=f"{name}: derived (line), measured (95 % interval)",
+            label=f"{name}: derived (line), measured (95 %)",
         )
         for i, name in enumerate(names)
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=7)
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize="x-small"
+    )

@@ -136,6 +136,8 @@ def draw_feature_maps(
         Channels to draw.
     title : str
         Headline.
+    style : Style
+        Sizes and fonts.
 
     Returns
     -------
@@ -145,8 +147,11 @@ def draw_feature_maps(
     from matplotlib.figure import Figure
 
     rows = [(name, c) for name in data.maps for c in channels]
+    finest = next(iter(data.maps.values()))[-1].shape[1:]
+    side = (style.full - 0.4) / len(data.sizes)  # of a panel
+    height = len(rows) * (side * finest[0] / finest[1] + 0.025 * style.font) + 0.1
     with style.apply():
-        figure = Figure(figsize=(2.3 * len(data.sizes) + 0.4, 2.5 * len(rows) + 0.5))
+        figure = Figure(figsize=(style.full, height + (0.3 if title else 0.0)))
         figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.04)
         axes = figure.subplots(len(rows), len(data.sizes), squeeze=False)
         for line, (name, channel) in zip(axes, rows, strict=True):
@@ -160,9 +165,9 @@ def draw_feature_maps(
                 axis.set_yticks([])
                 cells = f"{values.shape[1]} × {values.shape[2]}"
                 note = f"{100 * apart:.2g} % from the finest" if apart else "finest"
-                axis.set_title(f"{cells}: {note}", fontsize=8.5, pad=3.0)
+                axis.set_title(f"{cells}: {note}", fontsize="small", pad=3.0)
             label = f"{name}, channel {channel}" if len(channels) > 1 else name
-            line[0].set_ylabel(label)
+            line[0].set_ylabel(label, fontsize="small")
         if title:
-            figure.suptitle(title, fontsize=10.0, fontweight="bold")
+            figure.suptitle(title, fontsize="medium", fontweight="bold")
     return figure

@@ -1,6 +1,12 @@
 """Kinds of study: one file each, that registers itself."""
 
-from gradconv.studies.kinds import sweep  # registers itself
+from gradconv.studies.kinds import (  # register themselves
+    atlas,
+    feature_maps,
+    kernels,
+    sweep,
+    work_units,
+)
 from gradconv.studies.kinds.base import (
     KINDS,
     Origin,
@@ -19,5 +25,9 @@ __all__ = [
     "StudyFigure",
     "StudyKind",
     "Workplace",
+    "atlas",
+    "feature_maps",
+    "kernels",
     "sweep",
+    "work_units",
 ]
