@@ -10,6 +10,7 @@ import re
 import shlex
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,21 +108,29 @@ def test_study_figure_is_drawn_from_its_data() -> None:
 
 
 def test_stored_diagnosis_is_that_of_the_readme() -> None:
-    """Its numbers are quoted, its command is shown, and its picture is drawn from its data."""
-    from gradconv.multilevel.diagnosis.figure import diagnosis_figure
+    """Its numbers are quoted, its picture is shown, and its command has its choices."""
+    from gradconv.studies import load_study
+    from gradconv.studies.stored import read_documents
 
-    folder = ROOT / "studies" / "multilevel"
-    stored = json.loads((folder / "multilevel.json").read_text())
+    study = load_study("multilevel", ROOT / "studies")
+    stored = read_documents(study.folder)["stencil"]
     assert stored["provenance"]["dirty"] is False
-    whole = stored["groups"][0]
-    beta = whole["beta"]
-    low, high = beta["order_interval"]
-    text = f"β = {beta['order']:+.2f} [{low:+.2f}, {high:+.2f}]"
-    assert text.replace("-", "−") in README
+    assert stored["size"] == "full"
+    found = stored["results"]
+    text = beta_text(found)
+    assert text in README
+    assert beta_text({"groups": [{"beta": {"order": 2.0, "order_interval": [1, 3]}}]}) not in README
+    assert "studies/multilevel/stencil.png" in README
     command = "gradconv multilevel --kernel stencil --noise pixel:0.5 --dim 1 --levels 5:10"
     assert command in README
-    assert command in (folder / "README.md").read_text()
-    figure = diagnosis_figure(stored)
-    drawn = [tuple(line.get_ydata()) for axis in figure.axes for line in axis.get_lines()]
-    differences = tuple(whole["difference_variance"][1:])
-    assert any(differences == values[-len(differences) :] for values in drawn)
+    choices = found["configuration"]
+    shown = {"model": "stencil", "noise": "pixel:0.5", "dim": 1}
+    assert {k: choices[k] for k in shown} == shown
+    assert choices["levels"] == [2**n for n in range(5, 11)]
+
+
+def beta_text(found: dict[str, Any]) -> str:
+    """How the README quotes β."""
+    beta = found["groups"][0]["beta"]
+    low, high = beta["order_interval"]
+    return f"β = {beta['order']:+.2f} [{low:+.2f}, {high:+.2f}]".replace("-", "−")

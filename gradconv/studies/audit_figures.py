@@ -56,13 +56,13 @@ def orders_along(records: Sequence[Record], style: Style) -> Figure:
             for law in _laws(records, quantity):
                 axis.axhline(law, **LAW)
             axis.set_title(f"{TITLES[quantity]}")
-        axes[0].set_ylabel("order of the gap, $\\propto h^{order}$")
+        axes[0].set_ylabel("order q of the gap, $\\propto h^q$")
         _clip(axes[0], records, upright=True)
         low, high = axes[0].get_ylim()
         for axis, quantity in zip(axes, QUANTITIES, strict=True):
             for law in _laws(records, quantity):
                 axis.annotate(
-                    f"$\\propto h^{{{law:.2g}}}$",
+                    f"$\\propto h^{{{law:.1f}}}$",
                     (1.0, law),
                     xycoords=("axes fraction", "data"),
                     xytext=(-2, 2 if law > low + 0.1 * (high - low) else 8),
@@ -111,13 +111,14 @@ def orders_by_module(records: Sequence[Record], style: Style) -> Figure:
             aside = 1.4 * ASIDE * (place - (len(cases) - 1) / 2.0)
             rows = np.array([modules.index(r["module"]) for r in own]) + aside
             look = _look(place, 0)
-            _intervals(axis, rows, [r["rates"]["rms_gap"] for r in own], look, upright=False)
+            rates = [r["rates"]["rms_gap"] for r in own]
+            _intervals(axis, rows, rates, look, upright=False, decided=True)
             for row, record in zip(rows, own, strict=True):
                 law = record["law"]["rms_gap"]
                 if law is not None:
                     axis.plot([law, law], [row - 0.9 * ASIDE, row + 0.9 * ASIDE], **LAW)
         axis.axvline(0.0, **ZERO)
-        axis.set_yticks(range(len(modules)), [fill(m, 26) for m in modules])
+        axis.set_yticks(range(len(modules)), [_wrapped(m, 28) for m in modules])
         axis.set_ylim(len(modules) - 0.5, -0.5)
         for row in range(1, len(modules)):
             axis.axhline(row - 0.5, color="0.92", linewidth=0.6, zorder=0)
@@ -156,13 +157,15 @@ def gaps(records: Sequence[Record], style: Style, along: bool) -> Figure:
         panels.setdefault(f"{r['module']}, {r['case']}" if along else r["module"], []).append(r)
     names = [_series_name(r, along) for r in records]
     names = list(dict.fromkeys(names))
-    columns = min(len(panels), 2 if along else 4 if style.full > 8.0 else 3)
+    wide = style.full > 8.0
+    columns = min(len(panels), 4 if wide else 2 if along else 3)
     rows = -(-len(panels) // columns)
     with style.apply():
         size = style.full / columns
-        figure = Figure(figsize=(style.full, (0.72 * size + 0.35) * rows + 0.5),
+        figure = Figure(figsize=(style.full, (0.75 * size + 0.35) * rows + 0.5),
                         layout="constrained")  # fmt: skip
-        axes = figure.subplots(rows, columns, squeeze=False)
+        # along an option slopes are compared between panels, else each module has its own scale
+        axes = figure.subplots(rows, columns, squeeze=False, sharey="all" if along else "none")
         for place, axis in enumerate(axes.flat):
             if place >= len(panels):
                 axis.set_visible(False)
@@ -171,7 +174,7 @@ def gaps(records: Sequence[Record], style: Style, along: bool) -> Figure:
             for record in panels[title]:
                 _gap(axis, record, names.index(_series_name(record, along)))
             _mesh_axis(axis, panels[title], size)
-            axis.set_title(fill(title, int(8.0 * size)), fontsize="small")
+            axis.set_title(_wrapped(title, int(12.5 * size)), fontsize="small")
             if place % columns == 0:
                 axis.set_ylabel("rms gap |g(h) − g(2h)|", fontsize="small")
             if place >= len(panels) - columns:
@@ -183,6 +186,10 @@ def gaps(records: Sequence[Record], style: Style, along: bool) -> Figure:
             frameon=False,
         )
     return figure
+
+
+def _wrapped(text: str, width: int) -> str:
+    return fill(text, width, break_long_words=False)
 
 
 def _series_name(record: Record, along: bool) -> str:
@@ -208,8 +215,9 @@ def _intervals(
     look: tuple[str, str, str],
     *,
     upright: bool,
+    decided: bool = False,
 ) -> None:
-    """Orders with their intervals, those without an order left out."""
+    """Orders with their intervals, those without an order left out; open where undecided."""
     colour, marker, face = look
     for place, rate in zip(at, rates, strict=True):
         if rate["order"] is None:
@@ -219,13 +227,13 @@ def _intervals(
             for sign, end in zip((-1.0, 1.0), rate["order_interval"], strict=True)
         )
         ends = [[rate["order"] - low], [high - rate["order"]]]
-        where = ([place], [rate["order"]]) if upright else ([rate["order"]], [place])
+        orders = [rate["order"]]
+        where: Any = ([place], orders, ends) if upright else (orders, [place], None, ends)
         axis.errorbar(
             *where,
-            **{"yerr" if upright else "xerr": ends},
             color=colour,
             marker=marker,
-            markerfacecolor=face,
+            markerfacecolor="white" if decided and rate["verdict"] == "undecided" else face,
             linestyle="none",
             capsize=2.0,
             linewidth=1.0,
@@ -234,11 +242,11 @@ def _intervals(
 
 
 def _laws(records: Sequence[Record], quantity: str) -> list[float]:
-    """Orders of laws of single layers, each once."""
+    """Orders of laws of single layers; those that no eye tells apart once."""
     found = [r["law"][quantity] for r in records]
     seen: list[float] = []
     for law in found:
-        if law is not None and all(abs(law - other) > 0.05 for other in seen):
+        if law is not None and all(abs(law - other) > 0.15 for other in seen):
             seen.append(law)
     return seen
 
@@ -260,7 +268,7 @@ def _along_axis(axis: Axes, values: Sequence[float], name: str) -> None:
     axis.set_xscale("log", base=2)
     axis.set_xticks(values, [str(v) for v in values])
     axis.minorticks_off()
-    axis.set_xlim(min(values) / 1.45, max(values) * 1.45)
+    axis.set_xlim(min(values) / 1.5, max(values) * 2.0)
     axis.set_xlabel(name)
     axis.grid(True, axis="y", color="0.9", linewidth=0.6)
 
@@ -327,5 +335,6 @@ def _legend(
     ]
     if law:
         handles.append(Line2D([], [], label="law of a single layer", **LAW))
-    columns = len(handles) if figure.get_size_inches()[0] > 8.0 else -(-len(handles) // 2)
+    most = 4 if figure.get_size_inches()[0] > 8.0 else 3
+    columns = min(most, -(-len(handles) // -(-len(handles) // most)))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)

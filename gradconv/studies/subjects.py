@@ -18,8 +18,8 @@ from gradconv.nn.random_state import preserved_random_state
 from gradconv.studies import published_layers
 
 Record = dict[str, Any]
-WIDTHS = (1 / 24, 1 / 12)
-"""Of the mesh-free kernels of a ResNet: resolved from 16 cells an axis on, roughly."""
+WIDTHS = (1 / 16, 1 / 8)
+"""Of the mesh-free kernels of a ResNet: none is narrower than a cell from 16 cells an axis on."""
 
 # Distribution -> the package to import, and what installs it.
 PACKAGES = {"neuraloperator": "neuralop", "torch-harmonics": "torch_harmonics"}

@@ -1,6 +1,6 @@
 """Kinds of study: one file each, that registers itself."""
 
-from gradconv.studies.kinds import audit, sweep  # each registers itself
+from gradconv.studies.kinds import audit, diagnosis, sweep  # each registers itself
 from gradconv.studies.kinds.base import (
     KINDS,
     Origin,
@@ -20,5 +20,6 @@ __all__ = [
     "StudyKind",
     "Workplace",
     "audit",
+    "diagnosis",
     "sweep",
 ]
