@@ -326,21 +326,30 @@ def test_study_figure_is_drawn_from_its_data() -> None:
 
 
 def test_stored_diagnosis_is_that_of_its_page() -> None:
-    """Its numbers are quoted, its command is shown, and its picture is drawn from its data."""
-    from gradconv.multilevel.diagnosis.figure import diagnosis_figure
+    """Its numbers are quoted, its picture is shown, and its command has its choices."""
+    from gradconv.studies import load_study
+    from gradconv.studies.stored import read_documents
 
-    folder = ROOT / "studies" / "multilevel"
-    stored = json.loads((folder / "multilevel.json").read_text())
+    study = load_study("multilevel", ROOT / "studies")
+    stored = read_documents(study.folder)["stencil"]
     assert stored["provenance"]["dirty"] is False
-    whole = stored["groups"][0]
-    beta = whole["beta"]
-    low, high = beta["order_interval"]
-    text = f"β = {beta['order']:+.2f} [{low:+.2f}, {high:+.2f}]"
-    assert text.replace("-", "−") in PAGES["docs/multilevel.md"]
+    assert stored["size"] == "full"
+    found = stored["results"]
+    text = beta_text(found)
+    page = PAGES["docs/multilevel.md"]
+    assert text in page
+    assert beta_text({"groups": [{"beta": {"order": 2.0, "order_interval": [1, 3]}}]}) not in page
+    assert "studies/multilevel/stencil.png" in page
     command = "gradconv multilevel --kernel stencil --noise pixel:0.5 --dim 1 --levels 5:10"
-    assert command in PAGES["docs/multilevel.md"]
-    assert command in (folder / "README.md").read_text()
-    figure = diagnosis_figure(stored)
-    drawn = [tuple(line.get_ydata()) for axis in figure.axes for line in axis.get_lines()]
-    differences = tuple(whole["difference_variance"][1:])
-    assert any(differences == values[-len(differences) :] for values in drawn)
+    assert command in page
+    choices = found["configuration"]
+    shown = {"model": "stencil", "noise": "pixel:0.5", "dim": 1}
+    assert {k: choices[k] for k in shown} == shown
+    assert choices["levels"] == [2**n for n in range(5, 11)]
+
+
+def beta_text(found: dict[str, Any]) -> str:
+    """How the page of diagnoses quotes β."""
+    beta = found["groups"][0]["beta"]
+    low, high = beta["order_interval"]
+    return f"β = {beta['order']:+.2f} [{low:+.2f}, {high:+.2f}]".replace("-", "−")

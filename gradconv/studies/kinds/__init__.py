@@ -1,7 +1,9 @@
 """Kinds of study: one file each, that registers itself."""
 
-from gradconv.studies.kinds import (  # register themselves
+from gradconv.studies.kinds import (  # each registers itself
     atlas,
+    audit,
+    diagnosis,
     feature_maps,
     kernels,
     sweep,
@@ -26,6 +28,8 @@ __all__ = [
     "StudyKind",
     "Workplace",
     "atlas",
+    "audit",
+    "diagnosis",
     "feature_maps",
     "kernels",
     "sweep",

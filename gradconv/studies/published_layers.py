@@ -1,8 +1,10 @@
-"""The layers, made as their users make them: one module for all meshes, or one for each mesh."""
+"""Published operator layers, made as their users make them: for all meshes at once, or for each.
+
+Two references stand beside them: a standard convolution and a mesh-free one. The packages that the
+others come from (``pip install gradconv[compare]``) are imported when a layer is made.
+"""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -125,19 +127,3 @@ def _sphere(n: int, cutoff: float | None) -> nn.Module:
         grid_out="legendre-gauss",
         theta_cutoff=cutoff,
     )
-
-
-# Name in the table -> (factory, where it comes from, finest mesh if it is coarser than the rest's).
-LAYERS: dict[str, tuple[Callable[..., nn.Module], str, int | None]] = {
-    "3×3 convolution": (standard, "torch", None),
-    "mesh-free convolution": (mesh_free, "gradconv", None),
-    "SpectralConv": (spectral, "neuraloperator", None),
-    "FNO, 2 blocks": (fno, "neuraloperator", None),
-    "FiniteDifferenceConvolution": (finite_difference, "neuraloperator", None),
-    "EquidistantDISCO, default radius": (disco_default, "neuraloperator", None),
-    "EquidistantDISCO, fixed radius": (disco_fixed, "neuraloperator", None),
-    "LocalNO block, made once for 64²": (local_block_as_is, "neuraloperator", 128),
-    "LocalNO block, made for each mesh": (local_block_each, "neuraloperator", 128),
-    "DISCO on the sphere, default cutoff": (sphere_default, "torch-harmonics", 128),
-    "DISCO on the sphere, fixed cutoff": (sphere_fixed, "torch-harmonics", 128),
-}
