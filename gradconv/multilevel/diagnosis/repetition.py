@@ -14,9 +14,10 @@ from gradconv.multilevel.allocation import Allocation, Fixed, Randomised
 from gradconv.multilevel.costs.model import CostModel
 from gradconv.multilevel.diagnosis.error_cost import Forecast
 from gradconv.multilevel.diagnosis.level_table import LevelTable
-from gradconv.multilevel.diagnosis.sample_gradients import Array, single_thread
+from gradconv.multilevel.diagnosis.sample_gradients import Array
 from gradconv.multilevel.estimator import MultilevelGradient
 from gradconv.multilevel.evaluator import Evaluator
+from gradconv.nn.timing import torch_threads
 from gradconv.parallel import Progress, compute
 
 PASS = 32  # samples of a pass at most
@@ -177,7 +178,7 @@ def _repetition(setting: _Setting, task: _Task) -> tuple[Array, float]:
     )
     state = {**estimator.state_dict(), "steps": task.repetition, "next": task.start}
     estimator.load_state_dict(state)
-    with single_thread():
+    with torch_threads(1):
         gradient, step = estimator.estimate()
     parts = [torch.view_as_real(g) if g.is_complex() else g for g in gradient.values()]
     flat = torch.cat([p.detach().reshape(-1).double().cpu() for p in parts])

@@ -8,9 +8,10 @@ import numpy as np
 
 from gradconv.errors import InputError
 from gradconv.multilevel.costs.counting import level_costs
-from gradconv.multilevel.diagnosis.sample_gradients import Array, single_thread
+from gradconv.multilevel.diagnosis.sample_gradients import Array
 from gradconv.multilevel.diagnosis.term_orders import cost_order
 from gradconv.multilevel.evaluator import Evaluator
+from gradconv.nn.timing import torch_threads
 from gradconv.rates import Rate
 
 UNITS = {"work": "work units", "flops": "operations", "seconds": "seconds"}
@@ -65,7 +66,7 @@ def measure_costs(evaluator: Evaluator) -> dict[str, Costs]:
     found = {"work": Costs("work", cells / cells[-1], exact)}
     drawn = evaluator.sampler.draw([0], range(len(cells)))
     batches = [(evaluator.place(x), evaluator.place(y)) for x, y in drawn]
-    with single_thread():
+    with torch_threads(1):
         measured = level_costs(
             evaluator.model,
             evaluator.loss,
