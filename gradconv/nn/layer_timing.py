@@ -101,7 +101,8 @@ class LayerWork:
         a11 = values[..., 0] * c**2 + values[..., 1] * s**2
         a22 = values[..., 0] * s**2 + values[..., 1] * c**2
         a12 = (values[..., 0] - values[..., 1]) * c * s
-        layer = MeshFreeConv2d(self.channels, self.channels, path=path)
+        bias = torch.Generator().manual_seed(1)
+        layer = MeshFreeConv2d(self.channels, self.channels, path=path, generator=bias)
         layer.set_physical(
             amplitude=torch.randn(pairs, generator=generator) / math.sqrt(self.channels),
             diffusion=torch.stack([a11, a12, a12, a22], -1).reshape(*pairs, 2, 2),

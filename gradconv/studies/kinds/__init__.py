@@ -1,6 +1,6 @@
 """Kinds of study: one file each, that registers itself."""
 
-from gradconv.studies.kinds import sweep  # registers itself
+from gradconv.studies.kinds import layer_cost, sweep  # register themselves
 from gradconv.studies.kinds.base import (
     KINDS,
     Origin,
@@ -19,5 +19,6 @@ __all__ = [
     "StudyFigure",
     "StudyKind",
     "Workplace",
+    "layer_cost",
     "sweep",
 ]
