@@ -1,6 +1,6 @@
 """Kinds of study: one file each, that registers itself."""
 
-from gradconv.studies.kinds import layer_cost, sweep  # register themselves
+from gradconv.studies.kinds import equal_cost, layer_cost, sweep  # register themselves
 from gradconv.studies.kinds.base import (
     KINDS,
     Origin,
@@ -19,6 +19,7 @@ __all__ = [
     "StudyFigure",
     "StudyKind",
     "Workplace",
+    "equal_cost",
     "layer_cost",
     "sweep",
 ]

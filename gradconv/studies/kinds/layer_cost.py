@@ -246,7 +246,7 @@ def _row(record: Record) -> tuple[str, ...]:
     low, high = record["seconds_quartiles"]
     return (
         f"{record['n']}²",
-        NAMES.get(record["layer"], record["layer"]),
+        str(NAMES.get(record["layer"], record["layer"])),
         "" if own else f"{record['cells']:.2g}",
         "" if record["modes"] is None else str(record["modes"]),
         f"{record['operations'] / 1e9:.3g}",
