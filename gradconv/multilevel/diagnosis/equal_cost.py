@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from operator import attrgetter
+from typing import Any
 
 import numpy as np
 
-from gradconv.multilevel.diagnosis.error_cost import Forecast, Prices
-from gradconv.multilevel.diagnosis.repetition import Measured
-from gradconv.multilevel.diagnosis.sample_gradients import Array
+from gradconv.multilevel.diagnosis.checks import check_varies
+from gradconv.multilevel.diagnosis.error_cost import Errors, Forecast, Prices, errors_for
+from gradconv.multilevel.diagnosis.level_table import tables
+from gradconv.multilevel.diagnosis.repetition import Measured, measure_reference, repeat
+from gradconv.multilevel.diagnosis.sample_gradients import Array, collect
+from gradconv.multilevel.diagnosis.term_costs import term_costs
+from gradconv.multilevel.evaluator import Evaluator
 from gradconv.multilevel.optimum import optimal_counts
+from gradconv.parallel import Progress
 
 ESTIMATORS = ("single", "optimal", "fixed", "randomised")
 """One level; the sum over levels with optimal numbers, and with given ones; single terms."""
@@ -111,22 +118,24 @@ def _whole(number: float) -> int:
     return max(1, int(np.rint(number)))
 
 
-def expected_cost(forecast: Forecast, costs: Array, single: Array) -> float:
+def expected_cost(forecast: Forecast, single: Array) -> float:
     """Cost of an estimator in another unit than that of its forecast.
 
     Parameters
     ----------
     forecast : Forecast
         With its samples, or its probabilities.
-    costs, single : ndarray
-        As in `Prices`, in that unit.
+    single : ndarray
+        Cost of one fine gradient of each level, in that unit.
     """
+    if forecast.estimator == "single":
+        assert forecast.counts is not None
+        return float(forecast.counts[-1] * single[-1])
+    samples = np.asarray(forecast.counts)
     if forecast.counts is None:
         assert forecast.draws is not None
-        return float(forecast.draws * np.sum(np.asarray(forecast.probabilities) * costs))
-    if forecast.estimator == "single":
-        return float(forecast.counts[-1] * single[-1])
-    return float(np.sum(np.asarray(forecast.counts) * costs))
+        samples = forecast.draws * np.asarray(forecast.probabilities)
+    return float(np.sum(samples * term_costs(single)))
 
 
 def cost_ratio(
@@ -173,3 +182,130 @@ def _distances(measured: Measured) -> tuple[float, float]:
     """How far the ends of the variance's interval are, in logarithms."""
     low, high = measured.variance_interval
     return float(np.log(measured.variance / low)), float(np.log(high / measured.variance))
+
+
+@dataclass(frozen=True, eq=False)
+class EqualCost:
+    """Estimators at several budgets: what was forecast, and what repetitions gave.
+
+    Parameters
+    ----------
+    prices : Prices
+        From the moments of single samples.
+    errors : Errors
+        What errors are relative to.
+    products : dict of str to float
+        K of the law K/W, by estimator.
+    forecasts : dict of str to list of Forecast
+        By estimator, one a budget.
+    measured : dict of Forecast to Measured
+        Of each.
+    """
+
+    prices: Prices
+    errors: Errors
+    products: dict[str, float]
+    forecasts: dict[str, list[Forecast]]
+    measured: dict[Forecast, Measured]
+
+    def ratio(
+        self, name: str, budgets: Sequence[int] | None = None, costs: Sequence[float] | None = None
+    ) -> CostRatio:
+        """Measured variance × cost of an estimator over that of the finest level alone.
+
+        Parameters
+        ----------
+        name : str
+            One of `ESTIMATORS`.
+        budgets : sequence of int, optional
+            Places of the budgets; default all.
+        costs : sequence of float, optional
+            Cost of one fine gradient of each level, if not that which was forecast for.
+        """
+        places = range(len(self.forecasts[name])) if budgets is None else budgets
+        over, under = ([self.forecasts[n][i] for i in places] for n in (name, "single"))
+        if costs is None:
+            return cost_ratio(over, under, self.measured)
+        single = np.asarray(costs)
+        return cost_ratio(over, under, self.measured, lambda f: expected_cost(f, single))
+
+
+def measure_equal_cost(
+    evaluator: Evaluator,
+    single: Sequence[float],
+    *,
+    budgets: Sequence[float],
+    counts: Sequence[int],
+    samples: int,
+    repetitions: int,
+    confidence: float = 0.95,
+    memory: float = 2.0**30,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> EqualCost:
+    """Forecast estimators from moments of single samples, and repeat them on other samples.
+
+    Parameters
+    ----------
+    evaluator : Evaluator
+        Model, loss and data.
+    single : sequence of float
+        Cost of one fine gradient of each level, coarse to fine.
+    budgets : sequence of float
+        Costs of an estimate, rising.
+    counts : sequence of int
+        As in `products`.
+    samples : int
+        Samples of each term for the moments.
+    repetitions : int
+        Estimates of each kind at each budget.
+    confidence : float
+        Level of the intervals.
+    memory : float
+        Bytes of gradients that are held in memory; more are kept in a file.
+    workers, progress
+        As `gradconv.parallel.compute` takes them.
+
+    Raises
+    ------
+    InputError
+        If samples run dry, a level cannot be computed, or a variance is zero.
+    """
+    one = np.asarray(single, dtype=float)
+    terms = term_costs(one)
+    work = [samples * terms.sum(), repetitions * budgets[-1]]
+    work.append(repetitions * len(ESTIMATORS) * sum(budgets))
+    ends = [0.0, *(float(v) for v in np.cumsum(work) / np.sum(work))]
+    manner: list[dict[str, Any]] = [
+        {"workers": workers, "progress": _between(progress, *pair)} for pair in pairwise(ends)
+    ]
+    gradients = collect(evaluator, samples, memory=memory, **manner[0])
+    whole = tables(gradients)[0]
+    check_varies(whole, evaluator)
+    prices, errors = Prices(whole, terms, one), errors_for(whole, None)
+    rows = [at_budget(prices, budget, counts, errors.scale) for budget in budgets]
+    start, alone = samples * len(one), rows[-1]["single"]
+    # of far more samples than an estimate has, or a bias would drown in its error
+    reference = measure_reference(
+        evaluator, alone, whole, repetitions=repetitions, start=start, **manner[1]
+    )
+    measured = repeat(
+        evaluator,
+        tuple(forecast for row in rows for forecast in row.values()),
+        reference,
+        one,
+        "",
+        repetitions=repetitions,
+        start=start + repetitions * alone.samples,
+        confidence=confidence,
+        **manner[2],
+    )
+    forecasts = {name: [row[name] for row in rows] for name in ESTIMATORS}
+    return EqualCost(prices, errors, products(prices, counts), forecasts, measured)
+
+
+def _between(progress: Progress | None, low: float, high: float) -> Progress | None:
+    """Progress of a part of the work, as progress of all of it."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(low + (high - low) * done / total, 1.0)

@@ -181,7 +181,7 @@ class Prices:
         means, mean_errors = self.whole.mean(0)
         finest_error = 2.0 * means[-1] * mean_errors[-1] if means[-1] else 0.0
         level_errors = np.sqrt(np.sum((moment_errors / self.chances) ** 2))
-        # Σ ‖E d_l‖²/p_l is at least ‖Σ E d_l‖² = ‖E g_L‖²: of few samples the estimates may not know
+        # Σ ‖E d_l‖²/p_l is at least ‖E g_L‖²; estimates of few samples may not know
         least = float(np.sum(self.moments.difference / self.chances))
         return (
             max(float(np.sum(self._second / self.chances)) - square, least),

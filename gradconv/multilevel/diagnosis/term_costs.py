@@ -40,7 +40,7 @@ class Costs:
     @property
     def terms(self) -> Array:
         """C_l of one sample of term l: its fine and its coarse gradient."""
-        return self.single + np.concatenate([[0.0], self.single[:-1]])
+        return term_costs(self.single)
 
     @property
     def term_errors(self) -> Array:
@@ -50,6 +50,11 @@ class Costs:
     def gamma(self, h: Array, confidence: float) -> Rate:
         """γ of the terms' costs, C_l ~ h^{−γ}."""
         return cost_order(h, self.terms, self.term_errors, confidence)
+
+
+def term_costs(single: Array) -> Array:
+    """C_l of one sample of term l, from those of one gradient of each level."""
+    return single + np.concatenate([[0.0], single[:-1]])
 
 
 def measure_costs(evaluator: Evaluator) -> dict[str, Costs]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gradconv.errors import InputError, check_number, shortened, unknown_name
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 OWN = ("case", "restriction", "steps", "counts", "budgets", "samples", "repetitions")
 SET = ("strategy", "budget", "stages", "stop", "device", "processes", "nodes", "threads")
 CONFIDENCE = 0.95
+BIASED = 4.0  # standard errors of a squared bias: of a scalar, χ² of 1, a false alarm in 100
 MEMORY = 2**30  # bytes of gradients; more are kept in a file
 NAMES = {
     "single": "one scale",
@@ -96,7 +96,7 @@ class EqualCostStudy(StudyKind):
         with unresolved_kernels(notes):
             if part["steps"]:
                 trainer.fit()
-            found = _measure(trainer, part, work)
+            found = _measured(trainer, part, work)
         return {
             "case": part["case"],
             "conv": part["training"]["conv"],
@@ -176,7 +176,8 @@ class EqualCostStudy(StudyKind):
                 caption=(
                     f"Forecast against measurement at {budgets} finest gradients: measured over "
                     "predicted variance (* where 1 lies outside its 95 % interval), and mean "
-                    "square error over variance, 1 without bias (* beyond two standard errors)."
+                    "square error over variance, 1 without bias (* where the squared bias is "
+                    f"beyond {BIASED:g} standard errors)."
                 ),
                 header=(
                     *("network", "restriction", "steps", "estimator"),
@@ -205,8 +206,7 @@ class EqualCostStudy(StudyKind):
         return [
             *(_sentence(r) for r in records),
             f"Forecast Σ V_l/N_l and measurement agree within 95 % intervals in {agreeing} of "
-            f"{len(every)} estimates; mean square errors are beyond two standard errors of the "
-            f"variance in {biased}.",
+            f"{len(every)} estimates; a bias shows in {biased}.",
         ]
 
 
@@ -233,111 +233,63 @@ def _config(options: Record, kind: type[TrainingConfig]) -> TrainingConfig:
     return kind(**made)
 
 
-def _measure(trainer: Any, part: Record, work: Workplace) -> Record:
-    """Moments of single samples, forecasts from them, and repeated estimates."""
-    import numpy as np
-
-    from gradconv.multilevel.diagnosis.checks import check_varies
-    from gradconv.multilevel.diagnosis.equal_cost import (
-        at_budget,
-        cost_ratio,
-        expected_cost,
-        products,
-    )
-    from gradconv.multilevel.diagnosis.error_cost import Prices, errors_for
-    from gradconv.multilevel.diagnosis.level_table import tables
-    from gradconv.multilevel.diagnosis.repetition import repeat
-    from gradconv.multilevel.diagnosis.sample_gradients import collect
-    from gradconv.multilevel.diagnosis.term_costs import Costs
+def _measured(trainer: Any, part: Record, work: Workplace) -> Record:
+    """Moments, forecasts and repeated estimates as JSON values, relative to the squared scale."""
+    from gradconv.multilevel.diagnosis.equal_cost import measure_equal_cost
     from gradconv.multilevel.evaluator import Evaluator
     from gradconv.nn.evaluation import mean_square
     from gradconv.train.making import MOMENTS, work_units
 
     sampler = trainer.data.sampler(MOMENTS)
-    evaluator = Evaluator(trainer.model, mean_square, sampler, seed=trainer.config.seed)
-    levels = len(trainer.hierarchy)
-    exact = np.zeros(levels)
-    costs = Costs("work", np.array(work_units(trainer.hierarchy).gradient), exact)
-    flops = np.array([c.flops for c in trainer.costs])
-    operations = Costs("flops", flops / flops[-1], exact)
-    first = part["samples"] * float(costs.terms.sum())
-    rest = part["repetitions"] * len(NAMES) * sum(part["budgets"])
-    gradients = collect(
-        evaluator,
-        part["samples"],
-        memory=MEMORY,
-        workers=work.workers,
-        progress=_share(work.progress, 0.0, first / (first + rest)),
-    )
-    whole = tables(gradients)[0]
-    check_varies(whole, evaluator)
-    prices, errors = Prices(whole, costs.terms, costs.single), errors_for(whole, None)
-    chosen = [at_budget(prices, b, part["counts"], errors.scale) for b in part["budgets"]]
-    measured = repeat(
-        evaluator,
-        tuple(f for row in chosen for f in row.values()),
-        np.mean(gradients.fine[-1], axis=0, dtype=float),
-        whole,
-        costs.single,
-        "work units",
+    units = work_units(trainer.hierarchy).gradient
+    flops = [c.flops / trainer.costs[-1].flops for c in trainer.costs]
+    found = measure_equal_cost(
+        Evaluator(trainer.model, mean_square, sampler, seed=trainer.config.seed),
+        units,
+        budgets=part["budgets"],
+        counts=part["counts"],
+        samples=part["samples"],
         repetitions=part["repetitions"],
-        start=part["samples"] * levels,
         confidence=CONFIDENCE,
         workers=work.workers,
-        progress=_share(work.progress, first / (first + rest), 1.0),
+        progress=work.progress,
     )
-    rows = {name: [row[name] for row in chosen] for name in NAMES}
-
-    def counted(forecast: Forecast) -> float:
-        return expected_cost(forecast, operations.terms, operations.single)
-
-    ratios = {}
-    for name in list(NAMES)[1:]:
-        pairs = zip(rows[name], rows["single"], strict=True)
-        beside = rows[name], rows["single"], measured
-        ratios[name] = {
-            "each": [cost_ratio([a], [b], measured).value for a, b in pairs],
-            "work": _with_verdict(cost_ratio(*beside)),
-            "operations": _with_verdict(cost_ratio(*beside, counted)),
-        }
     return {
-        "relative_to": errors.relative_to,
-        "scale": errors.scale,
-        "moments": prices.moments.to_dict(),
-        "costs": {"work units": costs.single.tolist(), "operations": operations.single.tolist()},
-        "products": products(prices, part["counts"]),
+        "relative_to": found.errors.relative_to,
+        "scale": found.errors.scale,
+        "moments": found.prices.moments.to_dict(),
+        "costs": {"work units": list(units), "operations": flops},
+        "products": found.products,
         "estimates": {
             name: [
-                _estimate(b, f, measured[f], errors.scale, counted(f))
-                for b, f in zip(part["budgets"], rows[name], strict=True)
+                _estimate(budget, forecast, found.measured[forecast], found.errors.scale)
+                for budget, forecast in zip(part["budgets"], found.forecasts[name], strict=True)
             ]
             for name in NAMES
         },
-        "ratios": ratios,
+        "ratios": {
+            name: {
+                "each": [found.ratio(name, [i]).value for i in range(len(part["budgets"]))],
+                "work": _with_verdict(found.ratio(name)),
+                "operations": _with_verdict(found.ratio(name, costs=flops)),
+            }
+            for name in list(NAMES)[1:]
+        },
     }
-
-
-def _share(progress: Callable[..., None], low: float, high: float) -> Callable[..., None]:
-    return lambda done, total, *_: progress(low + (high - low) * done / total, 1.0)
 
 
 def _with_verdict(ratio: Any) -> Record:
     return {**vars(ratio), "verdict": ratio.verdict}
 
 
-def _estimate(
-    budget: float, forecast: Forecast, measured: Measured, scale: float, operations: float
-) -> Record:
-    """One estimator at one budget; variances and errors relative to the squared scale."""
+def _estimate(budget: float, forecast: Forecast, measured: Measured, scale: float) -> Record:
     low, high = measured.ratio_interval
-    excess = measured.error - measured.variance
     return {
         "budget": budget,
         "counts": None if forecast.counts is None else list(forecast.counts),
         "draws": forecast.draws,
         "cost": forecast.cost,
         "mean_cost": measured.cost,
-        "operations": operations,
         "forecast": forecast.variance / scale**2,
         "forecast_stderr": forecast.stderr / scale**2,
         "variance": measured.variance / scale**2,
@@ -347,7 +299,9 @@ def _estimate(
         "agrees": bool(low <= 1.0 <= high),
         "error": measured.error / scale**2,
         "error_stderr": measured.error_stderr / scale**2,
-        "biased": bool(abs(excess) > 2.0 * measured.error_stderr),
+        "squared_bias": measured.bias / scale**2,
+        "squared_bias_stderr": measured.bias_stderr / scale**2,
+        "biased": bool(measured.bias > BIASED * measured.bias_stderr),
     }
 
 
