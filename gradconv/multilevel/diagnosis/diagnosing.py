@@ -36,7 +36,7 @@ from gradconv.multilevel.diagnosis.error_cost import (
     forecasts,
 )
 from gradconv.multilevel.diagnosis.level_table import WHOLE, LevelTable, tables
-from gradconv.multilevel.diagnosis.repetition import Measured, repeat
+from gradconv.multilevel.diagnosis.repetition import Measured, Reference, repeat
 from gradconv.multilevel.diagnosis.result import Diagnosis
 from gradconv.multilevel.diagnosis.sample_gradients import SampleGradients, collect
 from gradconv.multilevel.diagnosis.subject import Subject, make_subject
@@ -205,8 +205,7 @@ def diagnose(
             repeated = repeat(
                 evaluator,
                 chosen,
-                _finest_mean(gradients),
-                found[0],
+                Reference.of(_finest_mean(gradients), found[0]),
                 costs.single,
                 UNITS[cost],
                 repetitions=repetitions,

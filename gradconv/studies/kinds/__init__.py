@@ -4,8 +4,10 @@ from gradconv.studies.kinds import (  # each registers itself
     atlas,
     audit,
     diagnosis,
+    equal_cost,
     feature_maps,
     kernels,
+    layer_cost,
     sweep,
     work_units,
 )
@@ -30,8 +32,10 @@ __all__ = [
     "atlas",
     "audit",
     "diagnosis",
+    "equal_cost",
     "feature_maps",
     "kernels",
+    "layer_cost",
     "sweep",
     "work_units",
 ]
