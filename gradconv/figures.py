@@ -155,6 +155,24 @@ def below(axis: Axes, points: float) -> Any:
     return axis.transAxes + ScaledTranslation(0.0, -points / 72.0, axis.figure.dpi_scale_trans)
 
 
+def text_width(text: str, size: str = "small") -> float:
+    """Width of a line of text in points, within `Style.apply`.
+
+    Parameters
+    ----------
+    text : str
+        May hold mathematics between dollar signs.
+    size : str
+        Relative size.
+    """
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    mathematics: Any = "$" in text
+    font = FontProperties(size=size)
+    return float(text_to_path.get_text_width_height_descent(text, font, mathematics)[0])
+
+
 def settle(figure: Figure) -> None:
     """Fix the layout: its solver's last bits change from time to time, and move pixels.
 
@@ -169,7 +187,7 @@ def settle(figure: Figure) -> None:
     for part in figure.subfigs:
         part.bbox_relative.p0 = np.round(part.bbox_relative.p0, 4)
         part.bbox_relative.p1 = np.round(part.bbox_relative.p1, 4)
-    for axis in (*figure.axes, *(a for part in figure.subfigs for a in part.axes)):
+    for axis in figure.axes:
         axis.set_position(tuple(np.round(axis.get_position(original=True).bounds, 4)))
 
 

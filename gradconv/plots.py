@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradconv.figures import COLOURS, LAW, MARKERS, SCREEN, Style, below
+from gradconv.figures import COLOURS, LAW, MARKERS, SCREEN, Style, below, text_width
 from gradconv.problem import CHOICES
 from gradconv.wording import choice_words, kernel_words, law_words
 
@@ -289,19 +289,9 @@ def _broken(texts: Sequence[Sequence[Sequence[str]]], room: float) -> list[list[
             ]
             for panel in texts
         ]
-        if all(_width(line) <= room for p in found for t in p for line in t.split("\n")):
+        if all(text_width(line) <= room for p in found for t in p for line in t.split("\n")):
             break
     return found
-
-
-def _width(text: str) -> float:
-    """Width of small text in points, within a style."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import text_to_path
-
-    mathematics: Any = "$" in text
-    size = FontProperties(size="small")
-    return text_to_path.get_text_width_height_descent(text, size, mathematics)[0]
 
 
 def _verdicts(

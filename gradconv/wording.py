@@ -33,7 +33,7 @@ def kernel_words(spec: str, dim: int) -> str:
     spec : str
         As in `Problem.describe`; arguments beyond the name stay.
     dim : int
-        Dimension of the domain.
+        Dimension of the domain; 0 leaves the size out: ``"standard"``.
     """
     name, _, rest = spec.partition(":")
     if name == "mfc":
@@ -43,7 +43,7 @@ def kernel_words(spec: str, dim: int) -> str:
             size = getattr(KERNELS.parse(spec), "size", None)
         except InputError:  # stored by another version
             return spec
-        return f"standard {' × '.join([str(size)] * dim)}"
+        return " ".join(["standard", " × ".join([str(size)] * dim)]).strip()
     return spec
 
 
@@ -125,7 +125,7 @@ def _two_digits(value: float) -> str:
 
 
 def law_words(law: Record) -> str:
-    """Law behind a rate with its formula: ``"law $0.71 \\,h^{2}$"``; empty where there is none.
+    """Law behind a rate with its formula: ``"law $0.71 h^{2}$"``; empty if there is none.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradconv.errors import InputError
-from gradconv.figures import SCREEN, Style
+from gradconv.figures import COLOURS, SCREEN, Style, settle
 from gradconv.nn.engine.pairs import monomials
 from gradconv.nn.layer import _MeshFreeConv
 
@@ -254,22 +254,25 @@ def draw_sheet(sheet: KernelSheet, style: Style = SCREEN) -> Figure:
 
     columns = max(len(row) for _, row in sheet.rows)
     flat = sheet.rows[0][1][0][1].ndim == 1
-    height = 1.1 if flat else 1.62
+    em = style.font / 72.0
+    side = (style.full - 2.5 * em) / columns
+    row = (0.55 if flat else 1.0) * (side - 0.5 * em) + 1.7 * em
     with style.apply():
-        figure = Figure(figsize=(1.55 * columns + 0.6, height * len(sheet.rows) + 0.5))
-        figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.03)
+        figure = Figure(figsize=(style.full, row * len(sheet.rows) + 2.2 * em))
+        figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
         grid = figure.add_gridspec(len(sheet.rows), columns)
-        for i, (title, row) in enumerate(sheet.rows):
-            for j, (label, values) in enumerate(row):
+        for i, (title, line) in enumerate(sheet.rows):
+            for j, (label, values) in enumerate(line):
                 axis = figure.add_subplot(grid[i, j])
                 _draw_panel(axis, values, sheet.reach)
-                axis.set_title(label, fontsize=8.5, pad=2.5)
+                axis.set_title(label, fontsize="small", pad=0.3 * style.font)
                 if j == 0:
-                    axis.set_ylabel(title, fontsize=9.0)
-        figure.suptitle(
-            f"Mesh-free kernels; panels are {2 * sheet.reach:.2g} of the domain wide",
-            fontsize=9.5,
+                    axis.set_ylabel(title, fontsize="small")
+        # the scale: no axis has ticks
+        figure.supxlabel(
+            f"each panel is {2 * sheet.reach:.2g} of the domain wide", fontsize="small"
         )
+        settle(figure)
     return figure
 
 
@@ -281,7 +284,7 @@ def _draw_panel(axis: object, values: Array, reach: float) -> None:
     axis.set_yticks([])
     if values.ndim == 1:
         axis.axhline(0.0, color="0.75", linewidth=0.6)
-        axis.plot(np.linspace(-reach, reach, len(values)), values, color="#0072B2", linewidth=1.2)
+        axis.plot(np.linspace(-reach, reach, len(values)), values, color=COLOURS[0])
         return
     limit = float(np.abs(values).max()) or 1.0
     axis.imshow(values, cmap="PuOr", vmin=-limit, vmax=limit, interpolation="nearest")
