@@ -352,11 +352,14 @@ def test_the_stored_atlas_is_whole_and_says_why(stored: dict) -> None:
 def test_figures_are_drawn_from_the_stored_data_alone(stored: dict) -> None:
     figure = figures.phase_figure(stored)
     panels = [a for a in figure.axes if a.get_title(loc="left")]
-    assert [a.get_title(loc="left") for a in panels] == sorted(KERNELS.names)
+    names = {"mfc": "mesh-free", "stencil": "standard"}
+    assert [a.get_title(loc="left") for a in panels] == [
+        names.get(k, k) for k in sorted(KERNELS.names)
+    ]
     colours = {
-        tuple(round(v, 3) for v in patch.get_facecolor()[:3])
+        tuple(round(v, 3) for v in colour[:3])
         for panel in panels
-        for patch in panel.patches
+        for colour in panel.collections[0].get_facecolor()
     }
     assert len(colours) > 5
     black = [dict(c, quantities=_reversed(c["quantities"])) for c in stored["cells"][:5]]
