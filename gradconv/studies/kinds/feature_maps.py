@@ -36,7 +36,7 @@ DEFAULTS: Record = {
     "layers": 6,
     "channels": 16,
 }
-LEAST = {"seed": 0, "networks": 1, "finest": 8, "steps": 1, "layers": 1, "channels": 1}
+LEAST = {"seed": 0, "networks": 1, "finest": 8, "steps": 1, "layers": 2, "channels": 1}
 CUT = (0.005, 0.995)  # quantiles of the finest map that the shades span
 SHADES = 255
 UNRESOLVED = (
