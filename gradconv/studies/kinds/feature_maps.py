@@ -135,8 +135,9 @@ class FeatureMapStudy(StudyKind):
                 caption=(
                     f"Output of two ResNets of {result['layers']} layers with random weights on "
                     f"one photograph ({result['photograph']}; unit square) on "
-                    f"{len(result['sizes'])} meshes; one scale of shades a row. Percent: relative "
-                    "difference ‖map − restricted finest map‖ / ‖restricted finest map‖."
+                    f"{len(result['sizes'])} meshes; one scale of shades a row. "
+                    "Percent, of the networks drawn: relative difference "
+                    "‖map − restricted finest map‖ / ‖restricted finest map‖."
                 ),
                 alternative=" ".join(self.summary(results)),
                 drawing=draw_feature_maps(data, (0,), style=style),
