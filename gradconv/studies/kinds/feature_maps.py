@@ -36,7 +36,7 @@ DEFAULTS: Record = {
     "layers": 6,
     "channels": 16,
 }
-LEAST = {"seed": 0, "networks": 1, "finest": 8, "steps": 1, "layers": 1, "channels": 1}
+LEAST = {"seed": 0, "networks": 1, "finest": 8, "steps": 1, "layers": 2, "channels": 1}
 CUT = (0.005, 0.995)  # quantiles of the finest map that the shades span
 SHADES = 255
 UNRESOLVED = (
@@ -135,8 +135,9 @@ class FeatureMapStudy(StudyKind):
                 caption=(
                     f"Output of two ResNets of {result['layers']} layers with random weights on "
                     f"one photograph ({result['photograph']}; unit square) on "
-                    f"{len(result['sizes'])} meshes; one scale of shades a row. Percent: relative "
-                    "difference ‖map − restricted finest map‖ / ‖restricted finest map‖."
+                    f"{len(result['sizes'])} meshes; one scale of shades a row. "
+                    "Percent, of the networks drawn: relative difference "
+                    "‖map − restricted finest map‖ / ‖restricted finest map‖."
                 ),
                 alternative=" ".join(self.summary(results)),
                 drawing=draw_feature_maps(data, (0,), style=style),

@@ -132,7 +132,8 @@ class Kernels(StudyKind):
                 "moments",
                 "Moments of the kernels by quadrature, lengths in widths of the layer's kernel; "
                 "last: the largest difference from the closed form, relative to the largest "
-                "moment. A kernel without mass has no centre.",
+                "moment. A kernel without mass has no centre, and one with "
+                "negative parts may have no standard deviation.",
                 ("row", "kernel", "mass ∫κ", "centre", "standard deviations", "off by"),
                 rows,
             )
