@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -73,7 +73,7 @@ def resnet(
     conv: str = "standard",
     blocks: int = 1,
     channels: int = 4,
-    widths: Iterable[float] = WIDTHS,
+    widths: Sequence[float] | None = None,
     activation: str = "silu",
     dim: int = 2,
 ) -> Subject:
@@ -87,8 +87,9 @@ def resnet(
         Residual layers, at least 1.
     channels : int
         Channels in between.
-    widths : tuple of float
-        Range of the widths of mesh-free kernels at the start, in units of the box.
+    widths : sequence of float, optional
+        Range of the widths of mesh-free kernels at the start, in units of the box; by default
+        `WIDTHS`. Standard ones have none.
     activation : str
         See `gradconv.nn.ResNet`.
     dim : int
@@ -99,8 +100,12 @@ def resnet(
     known = {"standard": "stencil", "mfc": "mfc"}
     if conv not in known:
         raise unknown_name("conv", conv, known)
-    low, high = widths
-    factory = partial(_resnet, conv, blocks, channels, (low, high), activation, dim)
+    if widths is not None and conv == "standard":
+        raise InputError(f"`widths` must be left out for conv standard; got {shortened(widths)}")
+    if widths is not None and (not isinstance(widths, (list, tuple)) or len(widths) != 2):
+        raise InputError(f"`widths` must be two numbers; got {shortened(widths)}")
+    kernels = WIDTHS if widths is None else (widths[0], widths[1])
+    factory = partial(_resnet, conv, blocks, channels, kernels, activation, dim)
     with preserved_random_state("cpu"):
         factory()  # refuses what is wrong with the rest
     words = {"standard": "standard ResNet", "mfc": "mesh-free ResNet"}
