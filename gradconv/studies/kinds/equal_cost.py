@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from gradconv.errors import InputError, check_number, shortened, unknown_name
@@ -15,11 +17,12 @@ from gradconv.studies.kinds.base import (
     StudyKind,
     Workplace,
 )
-from gradconv.studies.kinds.choices import names_of, positive_numbers
+from gradconv.studies.kinds.choices import names_of, positive_numbers, whole_numbers
 from gradconv.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from gradconv.multilevel.diagnosis.error_cost import Forecast
     from gradconv.multilevel.diagnosis.repetition import Measured
@@ -29,15 +32,15 @@ OWN = ("case", "restriction", "steps", "counts", "budgets", "samples", "repetiti
 SET = ("strategy", "budget", "stages", "stop", "device", "processes", "nodes", "threads")
 CONFIDENCE = 0.95
 BIASED = 4.0  # standard errors of a squared bias: of a scalar, χ² of 1, a false alarm in 100
-MEMORY = 2**30  # bytes of gradients; more are kept in a file
 NAMES = {
     "single": "one scale",
     "optimal": "optimal numbers",
     "fixed": "given numbers",
     "randomised": "randomised",
 }
+ASIDE = 1.03
 LINES = ((0, (5.0, 2.0)), "-", (0, (3.0, 1.5, 1.0, 1.5)), (0, (1.0, 1.5)))
-LOOKS = dict(zip(NAMES, zip(COLOURS, MARKERS, LINES, strict=False), strict=False))
+LOOKS: Any = dict(zip(NAMES, zip(COLOURS, MARKERS, LINES, strict=False), strict=False))
 
 
 @KINDS.register("equal_cost")
@@ -50,37 +53,34 @@ class EqualCostStudy(StudyKind):
     def parts(self, choices: Record) -> dict[str, Record]:
         from gradconv.multilevel.costs.plan import check_wholes
         from gradconv.restriction import RESTRICTIONS
-        from gradconv.train import TrainingConfig
 
         for name in OWN:
             if name not in choices:
                 raise InputError(f"`{name}` must be chosen; got no value")
         cases = choices["case"]
-        if not isinstance(cases, dict) or not all(isinstance(c, dict) for c in cases.values()):
+        tables = isinstance(cases, dict) and all(isinstance(c, dict) for c in cases.values())
+        if not tables or not cases:
             raise InputError(f"`case` must hold tables; got {shortened(cases)}")
         budgets = positive_numbers("budgets", choices["budgets"])
         check_number("samples", choices["samples"], 4, 10**6)
         check_number("repetitions", choices["repetitions"], 4, 10**5)
-        states = choices["steps"]
-        for steps in states if isinstance(states, list) else [states]:
-            check_number("steps", steps, 0, 10**6)
+        states = whole_numbers("steps", choices["steps"], 0, 10**6)
         restrictions = names_of("restriction", choices["restriction"], RESTRICTIONS.names)
         shared = {k: v for k, v in choices.items() if k not in OWN}
         found = {}
-        for steps in states if isinstance(states, list) else [states]:
-            for case, own in cases.items():
-                for restriction in restrictions:
-                    options = {**shared, **own, "restriction": restriction}
-                    config = _config({**options, "steps": max(steps, 1)}, TrainingConfig)
-                    found[f"{case}-{restriction}-{steps}"] = {
-                        "case": case,
-                        "steps": steps,
-                        "training": config.identity(),
-                        "counts": list(check_wholes("counts", choices["counts"], config.levels)),
-                        "budgets": budgets,
-                        "samples": choices["samples"],
-                        "repetitions": choices["repetitions"],
-                    }
+        for steps, (case, own), restriction in product(states, cases.items(), restrictions):
+            options = {**shared, **own, "restriction": restriction, "steps": max(steps, 1)}
+            _check_names(options)
+            config = _config(options)
+            found[f"{case}-{restriction}-{steps}"] = {
+                "case": case,
+                "steps": steps,
+                "training": config.identity(),
+                "counts": list(check_wholes("counts", choices["counts"], config.levels)),
+                "budgets": budgets,
+                "samples": choices["samples"],
+                "repetitions": choices["repetitions"],
+            }
         return found
 
     def origin(self, part: Record) -> Origin:
@@ -88,10 +88,10 @@ class EqualCostStudy(StudyKind):
         return Origin(part["training"]["seed"], "cpu", precision, ("lightning-fabric",))
 
     def measure(self, part: Record, work: Workplace) -> Record:
-        from gradconv.train import Trainer, TrainingConfig
+        from gradconv.train import Trainer
         from gradconv.train.making import unresolved_kernels
 
-        trainer = Trainer.from_config(_config(part["training"], TrainingConfig))
+        trainer = Trainer.from_config(_config(part["training"]))
         notes: list[str] = []
         with unresolved_kernels(notes):
             if part["steps"]:
@@ -103,6 +103,7 @@ class EqualCostStudy(StudyKind):
             "restriction": part["training"]["restriction"],
             "steps": part["steps"],
             "meshes": list(trainer.hierarchy.sizes),
+            "counts": part["counts"],
             "notes": notes,
             **found,
         }
@@ -116,7 +117,7 @@ class EqualCostStudy(StudyKind):
             cases = list(dict.fromkeys(r["case"] for r in records))
             rows = list(dict.fromkeys(r["restriction"] for r in records))
             width = style.column if len(cases) == 1 else style.full
-            height = (0.9 * width / max(len(cases), 1.4)) * len(rows) + 0.5
+            height = (0.85 * width / max(len(cases), 2.6)) * len(rows) + 0.6
             with style.apply():
                 figure = Figure(figsize=(width, height), layout="constrained")
                 axes = figure.subplots(
@@ -130,8 +131,7 @@ class EqualCostStudy(StudyKind):
                     axis.set_xlabel("cost [finest gradients]")
                 for axis in axes[:, 0]:
                     axis.set_ylabel("variance / ‖E g‖²")
-                handles, labels = axes[0, 0].get_legend_handles_labels()
-                figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+                _legend(figure)
             found.append(
                 StudyFigure(
                     name="new" if not steps else f"after-{steps}",
@@ -220,17 +220,23 @@ def _ordered(results: Results) -> list[Record]:
     return sorted(results.values(), key=place)
 
 
-def _config(options: Record, kind: type[TrainingConfig]) -> TrainingConfig:
-    import dataclasses
+def _config(options: Record) -> TrainingConfig:
+    """Configuration of a trainer on one scale, on one thread."""
+    from gradconv.train import TrainingConfig
 
-    known = [f.name for f in dataclasses.fields(kind) if f.name not in SET]
-    free = {k: v for k, v in options.items() if k not in SET or v is None or k == "strategy"}
-    for name in free:
-        if name not in (*known, *SET):
-            raise unknown_name("choice", name, [*OWN, *known])
-    made: Record = {k: tuple(v) if isinstance(v, list) else v for k, v in free.items()}
+    made: Record = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     made.update(strategy="single", device="cpu", threads=1)
-    return kind(**made)
+    return TrainingConfig(**made)
+
+
+def _check_names(options: Record) -> None:
+    """Refuse choices that no trainer has, and those that the study makes itself."""
+    from gradconv.train import TrainingConfig
+
+    known = [f.name for f in fields(TrainingConfig) if f.name not in SET]
+    for name in options:
+        if name not in known:
+            raise unknown_name("choice", name, [*OWN, *known])
 
 
 def _measured(trainer: Any, part: Record, work: Workplace) -> Record:
@@ -311,9 +317,10 @@ def _caption(records: list[Record], steps: int) -> str:
     return (
         f"Variance of gradient estimates on {meshes[-1]}² relative to the squared "
         f"{records[0]['relative_to']} against their cost, for networks {state}, on {len(meshes)} "
-        f"levels from {meshes[0]}² on. Points: measured, with 95 % intervals; lines: forecasts K/W "
-        "from moments of other samples, K = V_L C_L on one scale, (Σ (V_l C_l)^½)² with optimal "
-        "numbers, Σ V_l/n_l Σ n_l C_l with given ones, "
+        f"levels from {meshes[0]}² on. Points: measured, with 95 % intervals, side by side; lines: "
+        "forecasts K/W from moments of other samples, K = V_L C_L on one scale, (Σ √(V_l C_l))² "
+        "with optimal numbers, Σ V_l/n_l Σ n_l C_l with given ones, "
+        f"n = {' : '.join(str(n) for n in records[0]['counts'])} from coarse to fine, "
         "(Σ E‖d_l‖²/p_l − ‖E g‖²) Σ p_l C_l randomised."
     )
 
@@ -345,28 +352,44 @@ def _star(value: float, marked: bool) -> str:
 
 
 def _draw(axis: Axes, record: Record) -> None:
-    for name, estimates in record["estimates"].items():
+    for place, (name, estimates) in enumerate(record["estimates"].items()):
         colour, marker, line = LOOKS[name]
-        cost = [e["cost"] for e in estimates]
-        values = [e["variance"] for e in estimates]
+        aside = ASIDE ** (place - 0.5 * (len(LOOKS) - 1))  # intervals beside each other
         ends: Any = [
             [abs(e["variance_interval"][side] - e["variance"]) for e in estimates]
             for side in (0, 1)
         ]
-        span = [e["budget"] for e in estimates]
-        law = [record["products"][name] / (w * record["scale"] ** 2) for w in span]
-        axis.plot(span, law, color=colour, linestyle=line)
+        budgets = [e["budget"] for e in estimates]
+        law = [record["products"][name] / (w * record["scale"] ** 2) for w in budgets]
+        axis.plot(budgets, law, color=colour, linestyle=line)
         axis.errorbar(
-            cost,
-            values,
+            [aside * e["cost"] for e in estimates],
+            [e["variance"] for e in estimates],
             yerr=ends,
             color=colour,
             marker=marker,
             linestyle="none",
-            capsize=2.0,
-            label=NAMES[name],
+            capsize=1.5,
         )
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")
-    axis.set_xticks(span, [f"{w:g}" for w in span])
+    axis.set_xticks(budgets, [f"{w:g}" for w in budgets])
     axis.minorticks_off()
+
+
+def _legend(figure: Figure) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=colour, marker=marker, linestyle=line, label=NAMES[name])
+        for name, (colour, marker, line) in LOOKS.items()
+    ]
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=len(handles),
+        frameon=False,
+        handlelength=3.5,
+        title="lines: forecast K/W; points: measured, with 95 % intervals",
+        title_fontsize="small",
+    )
