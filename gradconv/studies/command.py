@@ -84,7 +84,12 @@ def study_command(
         return
     for one in chosen:  # every mistake before any work
         one.parts(size)
+        if not everything:
+            one.check_device(size)
     for one in chosen:
+        if lacking := one.lacks(size):
+            console.print(f"{one.title}: left out, it needs a {lacking} device", markup=False)
+            continue
         target = one.folder if store else (output or Path(OUTPUT) / size) / one.name
         with progress_bar(one.name) as bar:
 

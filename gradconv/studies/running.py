@@ -61,11 +61,12 @@ def run_study(
     Raises
     ------
     InputError
-        Before any work, if a choice breaks a rule.
+        Before any work, if a choice breaks a rule, or the study needs a device that is not there.
     StorageError
         If results cannot be written; parts already there stay.
     """
     parts = study.parts(size)
+    study.check_device(size)
     stored = read_documents(folder)
     # Before the work: it tells what is about to run, and writing makes the tree another one.
     origins = {name: _origin(study, part) for name, part in parts.items()}

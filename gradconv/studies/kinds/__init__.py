@@ -1,6 +1,6 @@
 """Kinds of study: one file each, that registers itself."""
 
-from gradconv.studies.kinds import sweep  # registers itself
+from gradconv.studies.kinds import sweep, training  # register themselves
 from gradconv.studies.kinds.base import (
     KINDS,
     Origin,
@@ -20,4 +20,5 @@ __all__ = [
     "StudyKind",
     "Workplace",
     "sweep",
+    "training",
 ]
