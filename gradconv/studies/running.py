@@ -76,7 +76,8 @@ def run_study(
         if name in stored and _is_of(stored[name], size, origins[name], keep):
             continue
         work = folder / WORK / name
-        results = study.kind.measure(part, Workplace(work, workers, progress))
+        place_of_work = Workplace(work, workers, progress, study.folder, origins[name])
+        results = study.kind.measure(part, place_of_work)
         write_part(
             folder,
             {

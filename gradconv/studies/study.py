@@ -83,7 +83,7 @@ class Study:
         if size not in SIZES:
             raise unknown_name("size", size, SIZES)
         try:
-            return self.kind.parts(self.choices[size])
+            return self.kind.parts(self.kind.complete(self.choices[size], self.folder))
         except InputError as error:
             raise InputError(f"{self.folder / CONFIGURATION}, {size}: {error}") from None
 
