@@ -62,6 +62,7 @@ def study_command(
     from gradconv.parallel import check_workers
     from gradconv.studies import find_studies, load_study, run_study
     from gradconv.studies.checking import complaints
+    from gradconv.studies.running import check_run
 
     console = make_console()
     if not names and not everything:
@@ -82,15 +83,17 @@ def study_command(
         if any(found.values()):
             raise SystemExit(1)
         return
-    for one in chosen:  # every mistake before any work
-        one.parts(size)
-        if not everything:
-            one.check_device(size)
-    for one in chosen:
-        if lacking := one.lacks(size):
-            console.print(f"{one.title}: left out, it needs a {lacking} device", markup=False)
-            continue
-        target = one.folder if store else (output or Path(OUTPUT) / size) / one.name
+    if everything:  # the others cannot run here, and are no reason to run none
+        for one in chosen:
+            if lacking := one.lacks(size):
+                console.print(f"{one.title}: left out, it needs a {lacking} device", markup=False)
+        chosen = [one for one in chosen if not one.lacks(size)]
+    targets = [
+        one.folder if store else (output or Path(OUTPUT) / size) / one.name for one in chosen
+    ]
+    for one, target in zip(chosen, targets, strict=True):  # every mistake before any work
+        check_run(one, size, target, keep=keep)
+    for one, target in zip(chosen, targets, strict=True):
         with progress_bar(one.name) as bar:
 
             def tell(part: str, done: float, total: float) -> None:

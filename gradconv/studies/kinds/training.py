@@ -5,6 +5,7 @@ from __future__ import annotations
 from gradconv.errors import InputError, shortened, unknown_name
 from gradconv.figures import Style
 from gradconv.parallel import compute
+from gradconv.provenance import source_digest
 from gradconv.studies.kinds.base import (
     KINDS,
     Origin,
@@ -14,7 +15,6 @@ from gradconv.studies.kinds.base import (
     StudyKind,
     Workplace,
 )
-from gradconv.studies.stored import source_digest
 from gradconv.tables import Table
 
 KEYS = ("base", "setups", "seeds", "block")
