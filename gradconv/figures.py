@@ -181,8 +181,7 @@ def settle(figure: Figure) -> None:
     figure : matplotlib.figure.Figure
         Within `Style.apply`; the layout engine has no further say.
     """
-    for _ in range(2):  # sizes of tick labels follow those of the axes
-        figure.draw_without_rendering()
+    figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for part in figure.subfigs:
         part.bbox_relative.p0 = np.round(part.bbox_relative.p0, 4)

@@ -318,10 +318,6 @@ def _critical_panel(axis: Axes, series: Sequence[Record], dim: int, size: float)
                 fontsize="x-small",
                 color=colour,
                 textcoords="offset points",
-                fontsize="x-small",
-                color=colour,
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
-                zorder=6,
             )
         for point in record["points"]:
             order = share * point["order"]
@@ -336,7 +332,6 @@ def _critical_panel(axis: Axes, series: Sequence[Record], dim: int, size: float)
                 elinewidth=0.9 * size,
                 markerfacecolor="white" if position else colour,
             )
-    axis.tick_params(labelsize="x-small")
     axis.set_xlim(0, 1.65 * dim)
     axis.set_ylim(-1.15 * dim - 0.3, 2.6)
     axis.grid(True)
@@ -355,7 +350,7 @@ def _critical_key(figure: Figure, size: float) -> None:
             linestyle=("-", "--")[i],
             markersize=4.0 * size,
             markerfacecolor="white" if i else COLOURS[i],
-            label=f"{name}: derived (line), measured (95 %)",
+            label=f"{name}: derived (line), measured (95 % interval)",
         )
         for i, name in enumerate(names)
     ]
