@@ -69,6 +69,10 @@ class Table:
         Cells, as many a row as there are columns. ``**bold**`` is bold.
     notes : tuple of str
         What stands under the table.
+    widths : tuple of float
+        Shares of the width of the text by column, 0 for one as wide as its cells; empty: all are.
+        Cells of a column with a width are paragraphs, and a line break in one is kept. Such a
+        table may be longer than a page.
     """
 
     name: str
@@ -76,8 +80,14 @@ class Table:
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+    widths: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.widths and len(self.widths) != len(self.header):
+            raise InputError(
+                f"`widths` must be one for each of the {len(self.header)} columns; "
+                f"got {len(self.widths)}"
+            )
         for row in self.rows:
             if len(row) != len(self.header):
                 raise InputError(
@@ -94,7 +104,12 @@ class Table:
         return "\n".join(lines) + "\n"
 
     def latex(self) -> str:
-        """Floating table with caption and label (package booktabs)."""
+        """Floating table with caption and label (package booktabs).
+
+        With `widths` one that breaks over pages (packages array, booktabs, longtable).
+        """
+        if self.widths:
+            return self._long_latex()
         columns = "l" * len(self.header)
         lines = [
             r"% \usepackage{booktabs}",
@@ -111,6 +126,30 @@ class Table:
             r"\end{tabular}",
             *(rf"\par\smallskip\footnotesize {tex(note)}" for note in self.notes),
             r"\end{table}",
+        ]
+        return "\n".join(lines) + "\n"
+
+    def _long_latex(self) -> str:
+        columns = "".join(
+            rf">{{\raggedright\arraybackslash}}p{{{width:g}\linewidth}}" if width else "l"
+            for width in self.widths
+        )
+        lines = [
+            r"% \usepackage{array,booktabs,longtable}",
+            rf"\begin{{longtable}}{{@{{}}{columns}@{{}}}}",
+            rf"\caption{{{tex(self.caption)}}}\label{{tab:{self.name}}} \\",
+            r"\toprule",
+            " & ".join(tex(cell) for cell in self.header) + r" \\",
+            r"\midrule",
+            r"\endhead",
+            r"\bottomrule",
+            r"\endfoot",
+            *(
+                " & ".join(r" \newline ".join(map(tex, cell.split("\n"))) for cell in row) + r" \\"
+                for row in self.rows
+            ),
+            r"\end{longtable}",
+            *(rf"\par\smallskip\noindent{{\footnotesize {tex(note)}}}" for note in self.notes),
         ]
         return "\n".join(lines) + "\n"
 
@@ -164,4 +203,4 @@ def _pipes(cells: Iterable[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    return text.replace("|", "∣").replace("\n", " ").replace("<", "&lt;")
+    return text.replace("|", "∣").replace("<", "&lt;").replace("\n", "<br>")

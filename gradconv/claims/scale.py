@@ -38,6 +38,20 @@ class Comparison:
     values: tuple[float, ...]
 
 
+def describe() -> Record:
+    """What is compared, as JSON values."""
+    return {
+        "width": WIDTH,
+        "sizes": list(SIZES),
+        "reference": {str(dim): n for dim, n in REFERENCE.items()},
+        "band": BAND,
+        "band_sizes": list(BAND_SIZES),
+        "band_reference": BAND_REFERENCE,
+        "rounding": ROUNDING,
+        "factor": FACTOR,
+    }
+
+
 def scale_findings() -> Iterator[Finding]:
     """Compare the outputs of the same parameters on meshes of many sizes, even and odd.
 

@@ -83,6 +83,11 @@ def study_command(
         if any(found.values()):
             raise SystemExit(1)
         return
+    if everything:  # the others cannot run here, and are no reason to run none
+        for one in chosen:
+            if lacking := one.lacks(size):
+                console.print(f"{one.title}: left out, it needs a {lacking} device", markup=False)
+        chosen = [one for one in chosen if not one.lacks(size)]
     targets = [
         one.folder if store else (output or Path(OUTPUT) / size) / one.name for one in chosen
     ]

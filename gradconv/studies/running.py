@@ -61,7 +61,8 @@ def run_study(
     Raises
     ------
     InputError
-        Before any work, if a choice breaks a rule, or a part needs what is not installed.
+        Before any work, if a choice breaks a rule, or a part needs what is not installed or a
+        device that is not there.
     StorageError
         If results cannot be written; parts already there stay.
     """
@@ -75,7 +76,8 @@ def run_study(
         if name not in waiting:
             continue
         work = folder / WORK / name
-        results = study.kind.measure(part, Workplace(work, workers, progress))
+        place_of_work = Workplace(work, workers, progress, study.folder, origins[name])
+        results = study.kind.measure(part, place_of_work)
         write_part(
             folder,
             {
@@ -109,7 +111,7 @@ def check_run(study: Study, size: str, folder: Path, *, keep: bool = False) -> l
     Raises
     ------
     InputError
-        If a choice breaks a rule, or a part needs what is not installed.
+        If a choice breaks a rule, or a part needs what is not installed or not there.
     """
     parts, stored = study.parts(size), read_documents(folder)
     waiting = [
@@ -117,6 +119,8 @@ def check_run(study: Study, size: str, folder: Path, *, keep: bool = False) -> l
         for name, part in parts.items()
         if name not in stored or not _is_of(stored[name], size, part, keep)
     ]
+    if waiting:
+        study.check_device(size)
     for name in waiting:
         try:
             study.kind.require(parts[name])

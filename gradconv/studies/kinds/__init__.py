@@ -3,12 +3,14 @@
 from gradconv.studies.kinds import (  # each registers itself
     atlas,
     audit,
+    claims,
     diagnosis,
     equal_cost,
     feature_maps,
     kernels,
     layer_cost,
     sweep,
+    training,
     work_units,
 )
 from gradconv.studies.kinds.base import (
@@ -31,11 +33,13 @@ __all__ = [
     "Workplace",
     "atlas",
     "audit",
+    "claims",
     "diagnosis",
     "equal_cost",
     "feature_maps",
     "kernels",
     "layer_cost",
     "sweep",
+    "training",
     "work_units",
 ]

@@ -23,7 +23,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95 % interval; `verdict` is that of its name's rule."""
+    """A number with its 95 % interval."""
 
     value: float
     low: float

@@ -1,113 +1,81 @@
-"""Write what the study says of the claims: ``python studies/training/evidence.py [RESULTS [TO]]``.
-
-Reads ``results/*.json`` and measures what needs no training run, in minutes; the ledger reads the
-files that it writes, ``studies/claims/ID.json``.
-"""
+"""Evidence for the claims on training: from stored runs, and from measurements beside them."""
 
 from __future__ import annotations
 
-import sys
-import tomllib
 import warnings
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import measured
-from measured import measurement, names_of
-from spreads import Estimate, paired, ratio
-from summaries import (
+from gradconv.nn import UnresolvedKernelWarning
+from gradconv.studies.training import measured
+from gradconv.studies.training.groups import (
     COSTS,
     FULL,
+    MULTISCALE,
     SINGLE,
     Record,
     Runs,
     costs,
-    fine_iteration_factor,
     group,
-    hot_summary,
     pair,
-    read_results,
     scores,
 )
+from gradconv.studies.training.hot_starts import fine_iteration_factor, hot_summary
+from gradconv.studies.training.measured import measurement, names_of
+from gradconv.studies.training.spreads import Estimate, paired, ratio
 
-from gradconv.claims.evidence import evidence_document, write_evidence
-from gradconv.claims.paper import CLAIMS
-from gradconv.nn import UnresolvedKernelWarning
-from gradconv.provenance import provenance
-
-HERE = Path(__file__).resolve().parent
-CLAIMS_BY_ID = {claim.id: claim for claim in CLAIMS}
 COST_NAMES = {"work": "work units", "flops": "FLOPs", "seconds": "seconds"}
 LOW_NOISE = "denoise:0.05"
-Results = dict[str, Record]
 
 
-def main() -> None:
-    """Write a file for each claim that there is something to say of."""
-    given = [Path(argument) for argument in sys.argv[1:]]
-    results = read_results(given[0] if given else HERE / "results")
-    folder = given[1] if len(given) > 1 else HERE.parent / "claims"
-    folder.mkdir(parents=True, exist_ok=True)
-    study = tomllib.loads((HERE / "configuration.toml").read_text(encoding="utf-8"))
-    study["evidence"] = tomllib.loads((HERE / "evidence.toml").read_text(encoding="utf-8"))
+@dataclass(frozen=True)
+class Source:
+    """What the evidence of a claim is made of.
+
+    Parameters
+    ----------
+    measure : callable
+        Of the claim's configuration and the runs by block.
+    blocks : tuple of str
+        Blocks of the training study whose runs are used.
+    choices : tuple of str
+        Choices of measurements of its own; none: the runs are all there is.
+    own : bool
+        Whether anything is measured beside the runs, with the setups of the training study.
+    dtype : str
+        Precision, for the provenance.
+    """
+
+    measure: Callable[[Record, Mapping[str, Runs]], list[Record]]
+    blocks: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    own: bool = False
+    dtype: str = "float32"
+
+
+def measure_evidence(claim: str, part: Record, runs: Mapping[str, Runs]) -> list[Record]:
+    """Measurements that a claim is judged by.
+
+    Parameters
+    ----------
+    claim : str
+        Its id, one of `SOURCES`.
+    part : dict
+        ``base`` and ``setups`` of the training study and the ``measured`` choices, where it needs
+        them.
+    runs : mapping of str to list of dict
+        Stored runs of the training study, by block.
+
+    Returns
+    -------
+    list of dict
+        As `gradconv.claims.evidence.evidence_document` takes them.
+    """
     with warnings.catch_warnings():
         # mesh-free kernels that are narrower than a coarse cell: part of what is measured
         warnings.simplefilter("ignore", UnresolvedKernelWarning)
-        made = evidence(study, results)
-    for claim, (found, origin) in made.items():
-        document = evidence_document(CLAIMS_BY_ID[claim], found, origin)
-        print(write_evidence(folder, document), file=sys.stderr)
-
-
-def evidence(study: Record, results: Results) -> dict[str, tuple[list[Record], Record]]:
-    """Measurements and provenance by claim; none of those whose runs are not there."""
-    # Before anything is written, which would make the tree another one.
-    table, noise, hot = (
-        results[b]["runs"] if b in results else [] for b in ("table", "noise", "hot-starts")
-    )
-    made = {
-        "unbiased-sum": (
-            [*measured.telescoping(study), *measured.independent_bias(study)],
-            (),
-            "float64",
-        ),
-        "batch-variance": (
-            [*measured.variances(study), *measured.costs(study), *step_seconds(table)],
-            ("table",),
-            "float32",
-        ),
-        "work-units": (measured.work_units(study), (), "float64"),
-        "cost-reduction": (cost_reduction(table), ("table",), "float32"),
-        "hot-start": (hot_start(hot), ("hot-starts",), "float32"),
-        "mfc-speed-up": (mfc_speed_up(table), ("table",), "float32"),
-        "standard-multiscale": (standard_multiscale(noise), ("noise",), "float32"),
-        "mfc-in-cnn": (
-            [*measured.gradient_errors(study), *mfc_in_cnn(table)],
-            ("table",),
-            "float32; gradient errors float64",
-        ),
-    }
-    return {
-        claim: (found, origin_of(study, results, blocks, dtype))
-        for claim, (found, blocks, dtype) in made.items()
-        if found
-    }
-
-
-def origin_of(study: Record, results: Results, blocks: Sequence[str], dtype: str) -> Record:
-    """Provenance of measurements, with that of the stored runs that they were made from."""
-    stored = {
-        block: {
-            key: results[block]["provenance"][key]
-            for key in ("commit", "dirty", "configuration_hash")
-        }
-        for block in blocks
-        if block in results
-    }
-    origin = provenance({"study": study, "results": stored}, study["seeds"][0], "cpu", dtype)
-    origin["dirty"] = bool(origin["dirty"]) or any(s["dirty"] for s in stored.values())
-    return origin
+        return SOURCES[claim].measure(part, runs)
 
 
 # -- from stored runs ---------------------------------------------------------------------------
@@ -116,7 +84,7 @@ def origin_of(study: Record, results: Results, blocks: Sequence[str], dtype: str
 def cost_reduction(table: Runs) -> list[Record]:
     """Full multiscale training against one scale, for each setup and convolution."""
     found = []
-    for (setup, conv), runs in group(_plain(table), "setup", "conv").items():
+    for (setup, conv), runs in group(_planned(table), "setup", "conv").items():
         full, single = _pair_of(runs, FULL, SINGLE)
         if full:
             names = {**names_of(setup), "conv": conv}
@@ -128,8 +96,8 @@ def cost_reduction(table: Runs) -> list[Record]:
 def mfc_speed_up(table: Runs) -> list[Record]:
     """Multiscale training of mesh-free networks against one scale."""
     found = []
-    for (setup, conv), runs in group(_plain(table), "setup", "conv").items():
-        for strategy in ("multiscale", FULL):
+    for (setup, conv), runs in group(_planned(table), "setup", "conv").items():
+        for strategy in (MULTISCALE, FULL):
             cheap, single = _pair_of(runs, strategy, SINGLE)
             if conv == "mfc" and cheap:
                 names = {**names_of(setup), "strategy": strategy}
@@ -140,7 +108,7 @@ def mfc_speed_up(table: Runs) -> list[Record]:
 
 def standard_multiscale(noise: Runs) -> list[Record]:
     """Full multiscale training of standard convolutions at low noise."""
-    runs = [r for r in _plain(noise) if r["task"] == LOW_NOISE and r["conv"] == "standard"]
+    runs = [r for r in _planned(noise) if r["task"] == LOW_NOISE and r["conv"] == "standard"]
     full, single = _pair_of(runs, FULL, SINGLE)
     if not full:
         return []
@@ -154,7 +122,7 @@ def standard_multiscale(noise: Runs) -> list[Record]:
 def mfc_in_cnn(table: Runs) -> list[Record]:
     """Mesh-free against standard convolutions, both trained on one scale."""
     found = []
-    for (setup,), runs in group(_plain(table), "setup").items():
+    for (setup,), runs in group(_planned(table), "setup").items():
         single = [r for r in runs if r["strategy"] == SINGLE]
         mfc, standard = ([r for r in single if r["conv"] == conv] for conv in ("mfc", "standard"))
         mfc, standard = pair(mfc, standard)
@@ -166,8 +134,8 @@ def mfc_in_cnn(table: Runs) -> list[Record]:
 def step_seconds(table: Runs) -> list[Record]:
     """Seconds of multiscale training over those of one scale, as many steps of as many samples."""
     found = []
-    for (setup, conv), runs in group(_plain(table), "setup", "conv").items():
-        cheap, single = _pair_of(runs, "multiscale", SINGLE)
+    for (setup, conv), runs in group(_planned(table), "setup", "conv").items():
+        cheap, single = _pair_of(runs, MULTISCALE, SINGLE)
         if cheap:
             value = ratio(costs(cheap, "seconds"), costs(single, "seconds"))
             names = {**names_of(setup), "conv": conv, "cost": "seconds"}
@@ -198,7 +166,7 @@ def hot_start(runs: Runs) -> list[Record]:
     return found
 
 
-def _plain(runs: Runs) -> Runs:
+def _planned(runs: Runs) -> Runs:
     """Runs of the strategies' own plans, not of a budget."""
     return [run for run in runs if not run.get("budget")]
 
@@ -232,5 +200,33 @@ def _losses(quantity: str, mine: Runs, base: Runs, names: dict[str, str]) -> lis
     return found
 
 
-if __name__ == "__main__":
-    main()
+# -- what each claim is judged by ---------------------------------------------------------------
+
+
+def _unbiased_sum(part: Record, runs: Mapping[str, Runs]) -> list[Record]:
+    return [*measured.telescoping(part), *measured.independent_bias(part)]
+
+
+def _batch_variance(part: Record, runs: Mapping[str, Runs]) -> list[Record]:
+    own = [*measured.variances(part), *measured.costs(part)]
+    return [*own, *step_seconds(runs["table"])]
+
+
+def _mfc_in_cnn(part: Record, runs: Mapping[str, Runs]) -> list[Record]:
+    return [*measured.gradient_errors(part), *mfc_in_cnn(runs["table"])]
+
+
+SOURCES: dict[str, Source] = {
+    "unbiased-sum": Source(
+        _unbiased_sum, (), ("telescoping_samples", "independent"), True, "float64"
+    ),
+    "batch-variance": Source(_batch_variance, ("table",), ("variance",), True),
+    "work-units": Source(lambda part, runs: measured.work_units(part), (), (), True, "float64"),
+    "cost-reduction": Source(lambda part, runs: cost_reduction(runs["table"]), ("table",)),
+    "hot-start": Source(lambda part, runs: hot_start(runs["hot-starts"]), ("hot-starts",)),
+    "mfc-speed-up": Source(lambda part, runs: mfc_speed_up(runs["table"]), ("table",)),
+    "standard-multiscale": Source(
+        lambda part, runs: standard_multiscale(runs["noise"]), ("noise",)
+    ),
+    "mfc-in-cnn": Source(_mfc_in_cnn, ("table",), (), True, "float32; gradient errors float64"),
+}

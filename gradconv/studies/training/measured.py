@@ -1,4 +1,4 @@
-"""Evidence that needs no trained network: bias, variance, costs and gradients, measured here."""
+"""Evidence beside the training runs: bias, variance, costs and gradients, measured here."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from spreads import Estimate, paired, ratio
-from summaries import Record
 from torch import nn
 
 from gradconv.multilevel import MultilevelGradient
 from gradconv.multilevel.costs.plan import Term, multiscale
 from gradconv.nn.evaluation import mean_square
+from gradconv.studies.training.groups import CONVS, MULTISCALE, Record
+from gradconv.studies.training.runs import UNSAID, as_tuple
+from gradconv.studies.training.spreads import Estimate, paired, ratio
 from gradconv.train import Trainer
 from gradconv.train.gradient import StepGradient
 from gradconv.train.making import MOMENTS
@@ -29,7 +30,6 @@ TASKS = {
     "superres": "super-resolution",
 }
 NETWORKS = {"unet": "UNet", "resnet": "ResNet", "espcn": "ESPCN"}
-CONVS = ("standard", "mfc")
 DIFFERENCE = 1e-5  # step of central differences, along unit vectors
 
 
@@ -56,10 +56,10 @@ def trainers(study: Record, **options: Any) -> Iterator[tuple[dict[str, str], Tr
 
 def trainer(study: Record, choices: Record, conv: str, **options: Any) -> Trainer:
     """A trainer with the study's options, of which some may be changed."""
-    given = {**study["base"], **choices, "conv": conv, **options}
-    made = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-    task, network = made.pop("task"), made.pop("network")
-    return Trainer(task, network, made.pop("strategy", "multiscale"), **made)
+    given = {**UNSAID, **study["base"], **choices, "conv": conv, **options}
+    made: Record = {k: as_tuple(v) for k, v in given.items()}
+    task, network, strategy = (made.pop(k, MULTISCALE) for k in ("task", "network", "strategy"))
+    return Trainer(task, network, strategy, **made)
 
 
 def work_units(study: Record) -> list[Record]:
@@ -85,7 +85,7 @@ def telescoping(study: Record) -> list[Record]:
         estimate = MultilevelGradient(
             one.model, mean_square, one.data.sampler(), one.hierarchy, [1] * len(one.hierarchy)
         )
-        error = estimate.telescoping_error(study["evidence"]["telescoping_samples"])
+        error = estimate.telescoping_error(study["measured"]["telescoping_samples"])
         found.append(measurement("relative_bias", error, **names, samples="shared"))
     return found
 
@@ -96,7 +96,7 @@ def independent_bias(study: Record) -> list[Record]:
     The bias along the finest gradient over the norm of that gradient, whose direction and norm
     come from further samples.
     """
-    setting = study["evidence"]["independent"]
+    setting = study["measured"]["independent"]
     found = []
     for conv in CONVS:
         choices = study["setups"][setting["setup"]]
@@ -125,7 +125,9 @@ def step_gradient(maker: StepGradient, terms: tuple[Term, ...], first: int) -> n
     for parameter in maker.parameters:
         parameter.grad = None
     maker.add([maker.draw(terms, first)])
-    return np.concatenate([p.grad.numpy().ravel() for p in maker.parameters])
+    gradients = [p.grad for p in maker.parameters if p.grad is not None]
+    assert len(gradients) == len(maker.parameters)
+    return np.concatenate([g.numpy().ravel() for g in gradients])
 
 
 def bias_along(steps: np.ndarray, finest: np.ndarray, others: np.ndarray) -> Estimate:
@@ -147,7 +149,7 @@ def variances(study: Record) -> list[Record]:
     Both have as many samples a step; moments are of single samples, before training and after a
     short one, with a network a seed.
     """
-    setting = study["evidence"]["variance"]
+    setting = study["measured"]["variance"]
     choices = study["setups"][setting["setup"]]
     found = []
     for conv in CONVS:
@@ -230,7 +232,7 @@ def gradient_error(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
         ends = []
         with torch.no_grad():
             for step in (DIFFERENCE, -2.0 * DIFFERENCE, DIFFERENCE):
-                parameter += step * direction
+                parameter.add_(direction, alpha=step)
                 ends.append(float(mean_square(model(x), y)))
         difference = (ends[0] - ends[1]) / (2.0 * DIFFERENCE)
         error = abs(difference - float((gradient * direction).sum()))
