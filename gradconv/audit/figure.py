@@ -53,7 +53,7 @@ def audit_figure(found: Record, title: str = "", style: Style = SCREEN) -> Figur
         engine.set(rect=(0.0, share, 1.0, 1.0 - share))
         axes = list(figure.subplots(1, panels))
         size = style.scale * (0.8 if panels > 2 else 1.0)
-        room = 72.0 * panel - 6.5 * style.font
+        room = 72.0 * panel - (2.3 if panels > 2 else 6.5) * style.font
         for axis, quantity in zip(axes, TITLES, strict=False):
             _draw_gaps(axis, found, quantity, layers, size, room)
         if found["aliasing"]:
@@ -89,7 +89,9 @@ def _layers(found: Record) -> list[str]:
     return list(dict.fromkeys([*ordered, *names]))[:SHOWN]
 
 
-def _draw_gaps(axis: Axes, found: Record, quantity: str, layers: list[str], size: float) -> None:
+def _draw_gaps(
+    axis: Axes, found: Record, quantity: str, layers: list[str], size: float, room: float
+) -> None:
     for record in found["rates"]:
         if record["quantity"] != quantity or record["kind"] == "parameter":
             continue

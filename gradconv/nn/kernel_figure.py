@@ -257,6 +257,7 @@ def draw_sheet(sheet: KernelSheet, style: Style = SCREEN) -> Figure:
     em = style.font / 72.0
     side = (style.full - 2.5 * em) / columns
     row = (0.55 if flat else 1.0) * (side - 0.5 * em) + 1.7 * em
+    row = min(row, 1.05 * style.full / len(sheet.rows))  # of a page
     with style.apply():
         figure = Figure(figsize=(style.full, row * len(sheet.rows) + 2.2 * em))
         figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)

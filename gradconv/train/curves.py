@@ -341,12 +341,18 @@ def _frame(axis: Axes, log_y: bool) -> None:
 
 
 def _plain_numbers(axis: Axes) -> None:
-    """Write 0.04 and not 4 × 10⁻², at those ticks that matplotlib names."""
+    """Write 0.04 and not 4 × 10⁻², at those ticks that matplotlib names, if it is not smaller."""
     from matplotlib.ticker import LogFormatter
 
     class Plain(LogFormatter):
         def __call__(self, x: float, pos: int | None = None) -> str:
-            return f"{x:g}".replace("-", "−") if super().__call__(x, pos) else ""
+            if not super().__call__(x, pos):
+                return ""
+            mantissa, exponent = f"{x:.0e}".split("e")
+            if -4 <= int(exponent) <= 4:
+                return f"{x:g}".replace("-", "−")
+            factor = "" if mantissa == "1" else rf"{mantissa} \times "
+            return rf"${factor}10^{{{int(exponent)}}}$"
 
     axis.yaxis.set_major_formatter(Plain())
     axis.yaxis.set_minor_formatter(Plain(minor_thresholds=(1.5, 0.5)))
