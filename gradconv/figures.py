@@ -20,6 +20,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # Dark dots on top of everything: seen on each colour, and no line of a fit looks like them.
 LAW: Any = {"color": "0.1", "linestyle": (0, (1.0, 1.7)), "zorder": 5}
+FINE = 600  # pixels an inch at which glyphs of the layout have their true widths
 KINDS = ("pdf", "svg", "png")
 SERIF = ("STIXGeneral", "DejaVu Serif")  # the second has the glyphs that the first lacks
 
@@ -181,7 +182,10 @@ def settle(figure: Figure) -> None:
     figure : matplotlib.figure.Figure
         Within `Style.apply`; the layout engine has no further say.
     """
+    dpi = figure.dpi
+    figure.set_dpi(FINE)
     figure.draw_without_rendering()
+    figure.set_dpi(dpi)
     figure.set_layout_engine("none")
     for part in figure.subfigs:
         part.bbox_relative.p0 = np.round(part.bbox_relative.p0, 4)

@@ -2,55 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gradconv.errors import InputError
+from gradconv.latex import plain, tex
 
-# Characters that LaTeX reads as commands, or that fonts of pdfTeX lack.
-ESCAPES = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\(<\)",
-    ">": r"\(>\)",
-    "–": "--",
-    "−": r"\(-\)",
-    "±": r"\(\pm\)",
-    "×": r"\(\times\)",
-    "·": r"\(\cdot\)",
-    "→": r"\(\to\)",
-    "≈": r"\(\approx\)",
-    "∝": r"\(\propto\)",
-    "∞": r"\(\infty\)",
-    "∇": r"\(\nabla\)",
-    "∂": r"\(\partial\)",
-    "‖": r"\(\|\)",
-    "“": "``",
-    "”": "''",
-    "≤": r"\(\le\)",
-    "≥": r"\(\ge\)",
-    "α": r"\(\alpha\)",
-    "β": r"\(\beta\)",
-    "γ": r"\(\gamma\)",
-    "θ": r"\(\theta\)",
-    "λ": r"\(\lambda\)",
-    "σ": r"\(\sigma\)",
-    "τ": r"\(\tau\)",
-    "√": r"\(\surd\)",
-    "½": r"\(\frac12\)",
-    "…": r"\dots{}",
-}
-RAISED = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ᵈ", [*"0123456789-+d"], strict=True))
-LOWERED = dict(zip("₀₁₂₃₄₅₆₇₈₉ₗ", [*"0123456789l"], strict=True))
+__all__ = ["Table", "plain", "tex"]
 
 
 @dataclass(frozen=True)
@@ -103,17 +61,22 @@ class Table:
             lines += ["", *(f"- {note}" for note in self.notes)]
         return "\n".join(lines) + "\n"
 
-    def latex(self) -> str:
+    def latex(self, environment: str = "table") -> str:
         """Floating table with caption and label (package booktabs).
 
         With `widths` one that breaks over pages (packages array, booktabs, longtable).
+
+        Parameters
+        ----------
+        environment : str
+            ``"table*"`` spans both columns of a page.
         """
         if self.widths:
             return self._long_latex()
         columns = "l" * len(self.header)
         lines = [
             r"% \usepackage{booktabs}",
-            r"\begin{table}",
+            rf"\begin{{{environment}}}",
             r"\centering",
             rf"\caption{{{tex(self.caption)}}}",
             rf"\label{{tab:{self.name}}}",
@@ -125,7 +88,7 @@ class Table:
             r"\bottomrule",
             r"\end{tabular}",
             *(rf"\par\smallskip\footnotesize {tex(note)}" for note in self.notes),
-            r"\end{table}",
+            rf"\end{{{environment}}}",
         ]
         return "\n".join(lines) + "\n"
 
@@ -152,50 +115,6 @@ class Table:
             *(rf"\par\smallskip\noindent{{\footnotesize {tex(note)}}}" for note in self.notes),
         ]
         return "\n".join(lines) + "\n"
-
-
-def tex(text: str) -> str:
-    """Escape text for LaTeX; ``h^...`` and raised digits become mathematics, ``**...**`` bold.
-
-    What stands between two dollar signs is mathematics already, for Markdown too.
-
-    Parameters
-    ----------
-    text : str
-        Plain text.
-    """
-    formulas = re.split(r"\$(.+?)\$", text)
-    return "".join(
-        rf"\({part}\)" if odd else _words(part)
-        for part, odd in zip(formulas, _alternating(len(formulas)), strict=True)
-    )
-
-
-def _words(text: str) -> str:
-    bold = re.split(r"\*\*(.+?)\*\*", text)
-    return "".join(
-        rf"\textbf{{{_tex(part)}}}" if odd else _tex(part)
-        for part, odd in zip(bold, _alternating(len(bold)), strict=True)
-    )
-
-
-def _tex(text: str) -> str:
-    raised, lowered = "".join(RAISED), "".join(LOWERED)
-    found = []
-    for part in re.split(rf"(h\^[-\w/.]+|[{raised}]+|[{lowered}]+)", text):
-        if part.startswith("h^"):
-            found.append(rf"\(h^{{{part[2:]}}}\)")
-        elif part and part[0] in RAISED:
-            found.append(rf"\(^{{{''.join(RAISED[c] for c in part)}}}\)")
-        elif part and part[0] in LOWERED:
-            found.append(rf"\(_{{{''.join(LOWERED[c] for c in part)}}}\)")
-        else:
-            found.append("".join(ESCAPES.get(c, c) for c in part))
-    return "".join(found)
-
-
-def _alternating(count: int) -> list[bool]:
-    return [place % 2 == 1 for place in range(count)]
 
 
 def _pipes(cells: Iterable[str]) -> str:

@@ -85,7 +85,8 @@ def choice_words(name: str, value: object) -> str:
         return noise_words(text)
     if name == "restriction":
         return RESTRICTION_WORDS.get(text, text.replace("_", " "))
-    return PLAIN.get(name, f"{name} {{}}").format(text)
+    words = PLAIN.get(name, f"{name} {{}}").format(text)
+    return words.removesuffix("s") if words == "1 channels" else words
 
 
 def problem_words(record: Record, choices: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""``gradconv study``: the command line of the studies."""
+"""``gradconv study`` and ``gradconv figures``: the command line of the studies."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from gradconv.terminal import folder, make_console, progress_bar
 
 SIZES = ("smoke", "small", "full")
 OUTPUT = "build/studies"
+FIGURES = "build/figures"
 
 studies_option = click.option(
     "--studies",
@@ -105,3 +106,46 @@ def study_command(
         for sentence in one.kind.summary(results):
             console.print(f"  {sentence}", markup=False)
         console.print(f"  Written to {target}", style="dim", markup=False)
+
+
+@click.command("figures")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option(
+    "--style",
+    default="screen",
+    show_default=True,
+    metavar="[screen|one-column|two-column]",
+    help="Page that the figures are for: widths, fonts, captions.",
+)
+@click.option(
+    "-o",
+    "--output",
+    callback=folder,
+    metavar="DIR",
+    help=f"Folder for all files. Default: {FIGURES}/STYLE.",
+)
+@studies_option
+def figures_command(names: tuple[str, ...], style: str, output: Path | None, studies: Path) -> None:
+    """Draw the figures of stored studies for a paper, all of them by default.
+
+    Figures as PDF, SVG and PNG, tables and captions for LaTeX, and a README.md that says what each
+    shows and what made its data. Nothing is measured.
+    """
+    from gradconv.figures import find_style
+    from gradconv.studies import find_studies, load_study
+    from gradconv.studies.drawing import draw_studies
+
+    console = make_console()
+    chosen = find_style(style)
+    found = [load_study(n, studies) for n in dict.fromkeys(names or find_studies(studies))]
+    target = output or Path(FIGURES) / chosen.name
+    with progress_bar("drawing") as bar:
+
+        def tell(study: str, done: float, total: float) -> None:
+            if bar is not None:
+                bar(done, total, study)
+
+        left_out = draw_studies(found, chosen, target, tell)
+    for name in left_out:
+        console.print(f"{name}: left out, nothing is stored", markup=False)
+    console.print(f"Written to {target}", style="dim", markup=False)
