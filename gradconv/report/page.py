@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -143,7 +145,7 @@ def page(
         ledger=studies.get(CLAIMS),
         atlas=studies.get(ATLAS),
         cells=len(cells),
-        matrix=_json(packed(cells)) if cells else "",
+        matrix=_packed_json(packed(cells)) if cells else "",
         central=studies.get(CENTRAL),
         others=others,
         studies=list(studies.values()),
@@ -265,7 +267,7 @@ def _text(name: str) -> str:
     return resources.files("gradconv.report").joinpath("templates", name).read_text("utf-8")
 
 
-def _json(value: Record) -> Markup:
-    """Write JSON as it can stand inside a script element."""
+def _packed_json(value: Record) -> str:
+    """Write JSON compressed and in base64, as it can stand inside a script element."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return Markup(text.replace("<", "\\u003c"))
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()

@@ -59,9 +59,11 @@ SIGNS = {
     "*": "∗",
 }
 LETTERS = ("infty", "partial", "ell")  # signs that stand like letters
+BREAKS = ("<mo>+</mo>", "<mo>−</mo>", "<mo>=</mo>", "<mo>≈</mo>")
 LIMITS = ("sum", "prod")
-SPACES = {",": "0.17em", ":": "0.22em", ";": "0.28em", " ": "0.3em", "quad": "1em", "!": "0"}
+SPACES = {"\\": "0.6em", ",": "0.17em", ":": "0.22em", ";": "0.28em", " ": "0.3em", "quad": "1em", "!": "0"}
 SIZES = ("left", "right", "big", "Big", "bigl", "bigr", "Bigl", "Bigr", "displaystyle", "limits")
+SIZES += ("substack",)
 NAMES = ("mathrm", "mathit", "mathbf", "operatorname", "text", "textrm", "mathbb", "mathcal")
 TOKENS = re.compile(r"\\(?:[A-Za-z]+|.)|\d+(?:\.\d+)?|\s+|.", re.DOTALL)
 
@@ -81,7 +83,7 @@ def prose(text: str) -> Markup:
 
 
 def _plain(text: str) -> Markup:
-    found = str(escape(text))
+    found = str(escape(text.replace(" -> ", " → ")))
     found = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", found)
     found = re.sub(r"`([^`]+)`", r"<code>\1</code>", found)
     found = re.sub(
@@ -100,11 +102,22 @@ def mathematics(latex: str) -> Markup:
     latex : str
         Without dollar signs.
     """
-    tokens = TOKENS.findall(latex)
-    return Markup(f"<math>{_row(tokens, lambda token: False)}</math>")
+    terms: list[list[str]] = [[]]
+    for part in _parts(TOKENS.findall(latex), lambda token: False):
+        if part in BREAKS and terms[-1]:
+            terms.append([])
+        terms[-1].append(part)
+    # A line may break between terms, which MathML knows nothing of.
+    return Markup(" ").join(
+        Markup(f"<math><mrow>{''.join(term)}</mrow></math>") for term in terms
+    )
 
 
 def _row(tokens: list[str], ends: Callable[[str], bool]) -> str:
+    return f"<mrow>{''.join(_parts(tokens, ends))}</mrow>"
+
+
+def _parts(tokens: list[str], ends: Callable[[str], bool]) -> list[str]:
     """Take tokens up to the one that ends the row, which is taken too."""
     found: list[str] = []
     limits = False
@@ -118,12 +131,13 @@ def _row(tokens: list[str], ends: Callable[[str], bool]) -> str:
             base = found.pop() if found else "<mrow></mrow>"
             scripts = {token: _argument(tokens)}
             if tokens and tokens[0] in ("^", "_") and tokens[0] not in scripts:
-                scripts[tokens.pop(0)] = _argument(tokens)
+                other = tokens.pop(0)
+                scripts[other] = _argument(tokens)
             found.append(_scripts(base, scripts, limits))
             continue
         limits = token[1:] in LIMITS
         found.append(_atom(token, tokens))
-    return f"<mrow>{''.join(found)}</mrow>"
+    return found
 
 
 def _scripts(base: str, scripts: dict[str, str], limits: bool) -> str:
@@ -143,6 +157,8 @@ def _argument(tokens: list[str]) -> str:
 def _atom(token: str, tokens: list[str]) -> str:
     if token == "{":
         return _row(tokens, lambda t: t == "}")
+    if token == "(" and ")" in tokens:
+        return f"<mrow><mo>(</mo>{''.join(_parts(tokens, lambda t: t == ')'))}<mo>)</mo></mrow>"
     if token[0].isdigit():
         return f"<mn>{token}</mn>"
     if token.startswith("\\") and len(token) > 1:
