@@ -8,8 +8,9 @@ WORKERS ?= 2
 
 BIN   := .venv/bin
 STAMP := .venv/.installed
-# Published operators, which one study audits.
+# Published operators, which one study audits; what builds the documentation.
 COMPARE := .venv/.compare
+DOCS := .venv/.docs
 # One thread for each test process: more would only compete for the cores.
 # pytest-benchmark is left out because it warns when the tests are spread over
 # processes, and a warning is an error.
@@ -17,7 +18,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:benchmark \
 	-n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint studies studies-full figures report corpus bench clean
+.PHONY: help demo test test-all lint docs studies studies-full figures report corpus bench clean
 
 help: ## say what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | \
@@ -50,6 +51,9 @@ figures: $(STAMP) ## draw the figures and tables of a paper from stored data, in
 
 report: $(STAMP) ## make the report of stored data, build/report.html
 	$(BIN)/gradconv report -o build/report.html
+
+docs: $(DOCS) ## build the documentation in build/docs; a warning is an error
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
 
 corpus: $(STAMP) ## make a corpus of 144 photographs from Debian packages, in corpus/
 	$(BIN)/python studies/corpus/prepare.py corpus
@@ -87,4 +91,11 @@ $(COMPARE): $(STAMP)
 	PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 		$(BIN)/python -m pip install --disable-pip-version-check \
 		-c constraints.txt -e '.[compare]'
+	touch $@
+
+# What builds the documentation; the tests do without.
+$(DOCS): $(STAMP)
+	PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+		$(BIN)/python -m pip install --disable-pip-version-check \
+		-c constraints.txt -e '.[docs]'
 	touch $@

@@ -119,14 +119,14 @@ def _choice_options(command: Callable[..., None]) -> Callable[..., None]:
 def sweep_command(
     config: Path | None, output: Path | None, as_json: bool, **flags: str | None
 ) -> None:
-    r"""Sweep h toward 0 and fit signed orders of the gradient's gaps.
+    """Sweep h toward 0 and fit signed orders of the gradient's gaps.
 
     Several values of a choice, separated by commas, sweep their product.
 
     \b
-    gradconv sweep --kernel stencil,mfc --noise pixel:0.5 --setting coarsening \
+    gradconv sweep --kernel stencil,mfc --noise pixel:0.5 --setting coarsening \\
                    --restriction average,injection --dim 2 --levels 5:10 -o results
-    """
+    """  # noqa: D301 (click wants the character \b itself)
     settings = _settings(config, {k: v for k, v in flags.items() if v is not None})
     _run(settings, output, as_json, "Gap of the parameter gradient between neighbouring levels")
 

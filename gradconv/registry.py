@@ -8,6 +8,7 @@ the command line, the configuration file, the stored data and the tests share on
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC
 from collections.abc import Callable
 from typing import Any, ClassVar, Generic, TypeVar, get_type_hints
 
@@ -19,7 +20,7 @@ T = TypeVar("T", bound="Choice")
 SMALLEST, LARGEST = 1e-9, 1e6
 
 
-class Choice:
+class Choice(ABC):
     """Base of all registered choices; subclasses are frozen dataclasses."""
 
     name: ClassVar[str]
@@ -63,6 +64,8 @@ class Registry(Generic[T]):
         """Class decorator that enters a dataclass under `name`."""
 
         def enter(cls: type[T]) -> type[T]:
+            if name in self._classes:
+                raise InputError(f"`{self.argument}` {name} must be registered once; got {cls!r}")
             cls.name = name
             cls.argument = self.argument
             self._classes[name] = cls

@@ -118,11 +118,21 @@ class Table:
 def tex(text: str) -> str:
     """Escape text for LaTeX; ``h^...`` and raised digits become mathematics, ``**...**`` bold.
 
+    What stands between two dollar signs is mathematics already, for Markdown too.
+
     Parameters
     ----------
     text : str
         Plain text.
     """
+    formulas = re.split(r"\$(.+?)\$", text)
+    return "".join(
+        rf"\({part}\)" if odd else _words(part)
+        for part, odd in zip(formulas, _alternating(len(formulas)), strict=True)
+    )
+
+
+def _words(text: str) -> str:
     bold = re.split(r"\*\*(.+?)\*\*", text)
     return "".join(
         rf"\textbf{{{_tex(part)}}}" if odd else _tex(part)

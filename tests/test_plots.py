@@ -157,3 +157,10 @@ def test_a_disagreement_is_not_overlooked(records: list[Record]) -> None:
 )
 def test_laws_without_a_plain_power(changes: Record, text: str, records: list[Record]) -> None:
     assert rate_records.law_text({**records[0]["law"], **changes}) == text
+
+
+def test_panels_that_are_left_out_are_counted(records: list[Record]) -> None:
+    many = [{**r, "noise": f"pixel:{n}"} for n in range(30) for r in records[:8]]
+    text = plots.gap_figure(many, "Title").get_suptitle()
+    assert text == "Title\n(the first 24 of 30 problems)"
+    assert plots.gap_figure(records, "Title").get_suptitle() == "Title"

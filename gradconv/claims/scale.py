@@ -139,7 +139,7 @@ def _modes(kernel: Kernel, field: np.ndarray, largest: int) -> np.ndarray:
 
     n, dim = field.shape[0], field.ndim
     theta = torch.from_numpy(np.array(kernel.theta))
-    output = kernel.apply(torch.from_numpy(field)[None, None], theta, 1.0 / n, "periodic")
+    output = kernel.apply(torch.from_numpy(field)[None, None], theta, "periodic")
     spectrum = np.fft.fftshift(np.fft.fftn(output[0, 0].numpy())) / n**dim
     middle = n // 2
     kept = slice(middle - largest, middle + largest + 1)

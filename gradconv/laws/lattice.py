@@ -16,12 +16,14 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from gradconv.errors import unknown_name
 from gradconv.fields import PixelLaw
 from gradconv.gradient.inputs import InputSource
 from gradconv.laws.pairs import LevelPair, fold, level_pairs, slots
 from gradconv.laws.symbols import KernelValues, closed_box, kernel_values, on_mesh
 from gradconv.mesh import MeshHierarchy
 from gradconv.problem import Problem
+from gradconv.restriction import LocalRestriction
 
 BLOCK = 2**21  # numbers that a block of classes may hold at once
 ROUNDING = 1e-14  # of the terms that cancel in a variance
@@ -51,6 +53,9 @@ def evaluate(
     """
     count = len(hierarchy)
     wanted = dict.fromkeys(QUANTITIES, count) if levels is None else levels
+    for quantity in wanted:
+        if quantity not in QUANTITIES:
+            raise unknown_name("quantity", quantity, QUANTITIES)
     if why_no_variance(problem) is not None:
         wanted = {q: v for q, v in wanted.items() if q in ("level_norm", "mean_gap")}
     found = {}
@@ -140,13 +145,16 @@ def why_no_variance(problem: Problem) -> str | None:
             f"noise {noise.name} depends on the signal from pixel to pixel: its fourth moments "
             "do not follow from spectra"
         )
-    if isinstance(noise, PixelLaw) and not hasattr(problem.restriction, "taps"):
+    if isinstance(noise, PixelLaw) and not isinstance(problem.restriction, LocalRestriction):
         return (
             f"restriction {problem.restriction.name} mixes all pixels: the fourth cumulant of "
             f"{noise.name} noise is not summed here"
         )
-    if problem.restriction.name == "bilinear_corners":
-        return "restriction bilinear_corners depends on the position: noise is not stationary"
+    if not problem.restriction.shift_invariant:
+        return (
+            f"restriction {problem.restriction.name} depends on the position: noise is not "
+            "stationary"
+        )
     if problem.signal.members > 1:
         return "paths go through a folder of images in turn: their spread is no noise"
     return None

@@ -62,6 +62,7 @@ def study_command(
     from gradconv.parallel import check_workers
     from gradconv.studies import find_studies, load_study, run_study
     from gradconv.studies.checking import complaints
+    from gradconv.studies.running import check_run
 
     console = make_console()
     if not names and not everything:
@@ -82,10 +83,12 @@ def study_command(
         if any(found.values()):
             raise SystemExit(1)
         return
-    for one in chosen:  # every mistake before any work
-        one.parts(size)
-    for one in chosen:
-        target = one.folder if store else (output or Path(OUTPUT) / size) / one.name
+    targets = [
+        one.folder if store else (output or Path(OUTPUT) / size) / one.name for one in chosen
+    ]
+    for one, target in zip(chosen, targets, strict=True):  # every mistake before any work
+        check_run(one, size, target, keep=keep)
+    for one, target in zip(chosen, targets, strict=True):
         with progress_bar(one.name) as bar:
 
             def tell(part: str, done: float, total: float) -> None:

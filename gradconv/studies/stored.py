@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 from collections.abc import Iterable
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +15,6 @@ Record = dict[str, Any]
 SCHEMA = "gradconv.study/1"
 DATA = "data"
 LARGE = 500_000  # bytes from which on a part is compressed
-
-
-@lru_cache(maxsize=1)
-def source_digest() -> str:
-    """SHA-256 of all source files of the package."""
-    root = Path(__file__).resolve().parent.parent
-    total = hashlib.sha256()
-    for file in sorted(root.rglob("*.py")):
-        total.update(file.relative_to(root).as_posix().encode() + b"\0")
-        total.update(file.read_bytes() + b"\0")
-    return total.hexdigest()
 
 
 def write_part(folder: Path, document: Record) -> None:

@@ -7,12 +7,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import torch
-from matplotlib.figure import Figure
 
 from gradconv.fields import SIGNALS, SamplePath
-from gradconv.figures import COLOURS, MARKERS, SCREEN
 from gradconv.mesh import Mesh
 from gradconv.nn import MeshFreeConv2d, kernel_image
 from gradconv.nn.feature_maps import draw_feature_maps, feature_maps
@@ -24,7 +21,7 @@ NETWORKS = {"standard 3×3": "standard", "mesh-free": "mfc"}
 
 
 def main() -> None:
-    """Write kernel.png, feature_maps.png, layer.json, and cost.png from speed.json."""
+    """Write kernel.png, feature_maps.png and layer.json."""
     setup = tomllib.loads((HERE / "configuration.toml").read_text(encoding="utf-8"))
     # Before anything is written, which would make the tree another one.
     origin = provenance(setup, setup["feature_maps"]["seed"], "cpu", "float32")
@@ -36,7 +33,6 @@ def main() -> None:
     }
     text = json.dumps(document, indent=1, ensure_ascii=False)
     (HERE / "layer.json").write_text(text + "\n", encoding="utf-8")
-    speed(json.loads((HERE / "speed.json").read_text(encoding="utf-8")))
 
 
 def kernels(setup: dict[str, Any]) -> None:
@@ -67,27 +63,6 @@ def maps(setup: dict[str, Any]) -> dict[str, Any]:
     title = f"Two random networks of {setup['layers']} layers on one photograph"
     draw_feature_maps(data, (setup["shown"],), title).savefig(HERE / "feature_maps.png", dpi=100)
     return {"sizes": data.sizes, "relative_differences": data.differences}
-
-
-def speed(stored: dict[str, Any]) -> None:
-    """Cost against the width of the kernels, as measured by benchmarks.layer."""
-    with matplotlib.rc_context(SCREEN.rc):
-        figure = Figure(figsize=(4.6, 3.2), layout="constrained")
-        axis = figure.subplots()
-        curve = stored["widths"]
-        width = [c["cells"] for c in curve]
-        ratio, least, most = ([c[key] for c in curve] for key in ("ratio", "least", "most"))
-        axis.fill_between(width, least, most, color=COLOURS[0], alpha=0.2, linewidth=0)
-        axis.loglog(width, ratio, color=COLOURS[0], marker=MARKERS[0], label="mesh-free, compiled")
-        axis.axhline(1.0, color="0.3", linestyle="--", linewidth=1.0, label="3 × 3 nn.Conv2d")
-        axis.set_xticks(width, [f"{w:g}" for w in width], minor=False)
-        axis.minorticks_off()
-        ticks = [0.25, 0.5, 1.0, 2.0]
-        axis.set_yticks(ticks, [f"{t:g}" for t in ticks])
-        axis.set_xlabel("standard deviation of the kernels, cells of 256²")
-        axis.set_ylabel("time of a step / nn.Conv2d's")
-        axis.legend(frameon=False)
-        figure.savefig(HERE / "cost.png", dpi=110)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,16 @@
 """Kinds of study: one file each, that registers itself."""
 
-from gradconv.studies.kinds import sweep  # registers itself
+from gradconv.studies.kinds import (  # each registers itself
+    atlas,
+    audit,
+    diagnosis,
+    equal_cost,
+    feature_maps,
+    kernels,
+    layer_cost,
+    sweep,
+    work_units,
+)
 from gradconv.studies.kinds.base import (
     KINDS,
     Origin,
@@ -19,5 +29,13 @@ __all__ = [
     "StudyFigure",
     "StudyKind",
     "Workplace",
+    "atlas",
+    "audit",
+    "diagnosis",
+    "equal_cost",
+    "feature_maps",
+    "kernels",
+    "layer_cost",
     "sweep",
+    "work_units",
 ]

@@ -110,6 +110,18 @@ class StudyKind(ABC):
             If a choice breaks a rule.
         """
 
+    def require(self, part: Record) -> None:
+        """Refuse a part that cannot be measured here, for what is not installed.
+
+        It is asked before any work, of parts that are to be measured; stored ones need nothing.
+
+        Raises
+        ------
+        InputError
+            That says what is missing and how to install it.
+        """
+        return
+
     def origin(self, part: Record) -> Origin:
         """Seed, device and precision of a part."""
         names = ("seed", "device", "dtype")
