@@ -16,6 +16,7 @@ from gradconv.audit.command import audit_command
 from gradconv.claims.command import claims_command
 from gradconv.multilevel.costs.command import cost_command
 from gradconv.multilevel.diagnosis.command import diagnose_command
+from gradconv.report.command import report_command
 from gradconv.studies.command import figures_command, study_command
 from gradconv.terminal import make_console, progress_bar
 from gradconv.train.command import train_command
@@ -193,6 +194,7 @@ app.add_command(diagnose_command)
 app.add_command(train_command)
 app.add_command(study_command)
 app.add_command(figures_command)
+app.add_command(report_command)
 
 
 def _settings(path: Path | None, flags: dict[str, str]) -> SweepConfig:

@@ -172,7 +172,8 @@ def _character(c: str) -> str:
         return rf"\({MATHEMATICS[c]}\)"
     if c in ESCAPES or c.isascii():
         return ESCAPES.get(c, c)
-    base, accent = unicodedata.normalize("NFD", c)[:2].ljust(2)
+    parts = unicodedata.normalize("NFD", c).ljust(2)
+    base, accent = parts[0], parts[1]
     return rf"\{ACCENTS[accent]}{{{base}}}" if accent in ACCENTS else c
 
 

@@ -178,9 +178,10 @@ def read_folder(folder: Path, claims: Iterable[Claim]) -> dict[str, Evidence]:
         if path.stem not in known:
             raise unknown_name(f"results file {path.name}", path.stem, known)
         if document.get("schema") == STUDY:
-            document = _of_study(document, path)
-            if document is None:
+            inside = _of_study(document, path)
+            if inside is None:
                 continue
+            document = inside
         found[path.stem] = check_document(document, known[path.stem], path)
     return found
 
