@@ -36,7 +36,7 @@ def provenance(configuration: dict[str, Any], seed: int, device: str, dtype: str
     Returns
     -------
     dict
-        Commit and dirty flag of the source tree (None outside one), configuration and its hash,
+        Commit, and whether files of the package differ from it (None outside a source tree), configuration and its hash,
         seed, versions, device, dtype. No clock: the same run gives the same provenance.
     """
     commit, dirty = _source_state()
@@ -89,7 +89,8 @@ def _source_state() -> tuple[str | None, bool | None]:
     if not (root / ".git").exists():
         return None, None
     commit = _git(root, "rev-parse", "HEAD")
-    status = _git(root, "status", "--porcelain", "--untracked-files=no")
+    # Only what results follow from: a stored study changes other files of the tree.
+    status = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ROOT.name)
     return commit or None, None if status is None else bool(status)
 
 
