@@ -553,7 +553,7 @@ def test_the_table_is_made_of_the_results() -> None:
 
 def test_evidence_is_made_of_the_results() -> None:
     """Stored evidence, as the ledger reads it, is what the stored runs come to."""
-    kept = read_folder(STUDIES / "claims", CLAIMS)
+    kept = read_folder(STUDIES / "claims" / "data", CLAIMS)
     assert set(kept) == {claim.id for claim in CLAIMS if not claim.live}
     assert not any(one.provenance["dirty"] for one in kept.values())
     results = read_results(STUDY)

@@ -172,8 +172,8 @@ def read_folder(folder: Path, claims: Iterable[Claim]) -> dict[str, Evidence]:
     known = {c.id: c for c in claims}
     found = {}
     for path in sorted(folder.glob("*.json")):
-        document = _load(path)
-        if document.get("schema") == LEDGER:
+        document: Record | None = _load(path)
+        if document is None or document.get("schema") == LEDGER:
             continue
         if path.stem not in known:
             raise unknown_name(f"results file {path.name}", path.stem, known)
