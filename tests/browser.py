@@ -63,9 +63,7 @@ class Browser:
             "goog:chromeOptions": options,
             "goog:loggingPrefs": {"browser": "ALL"},
         }
-        session = self._request(
-            "POST", "/session", {"capabilities": {"alwaysMatch": wanted}}
-        )
+        session = self._request("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
         self._session = f"/session/{session['sessionId']}"
 
     def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
@@ -125,9 +123,7 @@ class Browser:
         self._act("key", actions)
 
     def _act(self, kind: str, actions: list[dict[str, Any]]) -> None:
-        self.call(
-            "POST", "/actions", {"actions": [{"type": kind, "id": kind, "actions": actions}]}
-        )
+        self.call("POST", "/actions", {"actions": [{"type": kind, "id": kind, "actions": actions}]})
 
     def log(self) -> list[dict[str, Any]]:
         """Messages of the console since the last call."""
@@ -140,9 +136,7 @@ class Browser:
 
     def picture(self, *, full: bool = False) -> bytes:
         """Take a picture of the view, or of the whole page."""
-        found = self.devtools(
-            "Page.captureScreenshot", format="png", captureBeyondViewport=full
-        )
+        found = self.devtools("Page.captureScreenshot", format="png", captureBeyondViewport=full)
         return base64.b64decode(found["data"])
 
     def quit(self) -> None:

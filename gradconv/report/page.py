@@ -16,9 +16,8 @@ from markupsafe import Markup
 
 from gradconv.claims.claim import VERDICTS
 from gradconv.claims.present import law_lines, law_text, measured_lines
-from gradconv.figures import SCREEN
 from gradconv.report.matrix import packed
-from gradconv.report.pictures import Picture, drawn, picture
+from gradconv.report.pictures import STYLE, Picture, drawn, picture
 from gradconv.report.writing import mathematics, prose
 from gradconv.studies import Study, StudyFigure, find_studies, load_study
 from gradconv.studies.stored import read_documents
@@ -100,9 +99,7 @@ class Claimed:
     origin: Record
 
 
-def page(
-    folder: Path, *, draw: Draw = drawn, progress: Callable[..., None] | None = None
-) -> str:
+def page(folder: Path, *, draw: Draw = drawn, progress: Callable[..., None] | None = None) -> str:
     """Make the page of all studies in a folder.
 
     Parameters
@@ -138,29 +135,34 @@ def page(
             cells = [c for d in documents.values() for c in d["results"].get("cells", ())]
     others = [s for name, s in studies.items() if name not in (CLAIMS, ATLAS, CENTRAL)]
     verdicts = [claim.entry["verdict"] for claim in claims]
-    return _environment().get_template("page.html.j2").render(
-        claims=claims,
-        counts=[(v, verdicts.count(v)) for v in VERDICTS if v in verdicts],
-        loose=_loose(studies.get(CLAIMS), claims),
-        ledger=studies.get(CLAIMS),
-        atlas=studies.get(ATLAS),
-        cells=len(cells),
-        matrix=_packed_json(packed(cells)) if cells else "",
-        central=studies.get(CENTRAL),
-        others=others,
-        studies=list(studies.values()),
-        versions=_versions(studies.values()),
-        long=LONG,
-        style=Markup(_text("style.css")),
-        script=Markup(_text("page.js")),
+    made = (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            claims=claims,
+            counts=[(v, verdicts.count(v)) for v in VERDICTS if v in verdicts],
+            loose=_loose(studies.get(CLAIMS), claims),
+            ledger=studies.get(CLAIMS),
+            atlas=studies.get(ATLAS),
+            cells=len(cells),
+            matrix=_packed_json(packed(cells)) if cells else "",
+            central=studies.get(CENTRAL),
+            others=others,
+            studies=list(studies.values()),
+            versions=_versions(studies.values()),
+            long=LONG,
+            style=Markup(_text("style.css")),
+            script=Markup(_text("page.js")),
+        )
     )
+    return made.strip() + "\n"  # nothing may stand before the type of the document
 
 
 def _shown(study: Study, documents: Mapping[str, Record], draw: Draw) -> Shown:
     if not documents:
         return Shown(study.name, study.title, study.question, "full", False)
     results = {name: document["results"] for name, document in documents.items()}
-    figures = study.kind.figures(results, SCREEN)
+    figures = study.kind.figures(results, STYLE)
     return Shown(
         name=study.name,
         title=study.title,

@@ -61,7 +61,15 @@ SIGNS = {
 LETTERS = ("infty", "partial", "ell")  # signs that stand like letters
 BREAKS = ("<mo>+</mo>", "<mo>−</mo>", "<mo>=</mo>", "<mo>≈</mo>")
 LIMITS = ("sum", "prod")
-SPACES = {"\\": "0.6em", ",": "0.17em", ":": "0.22em", ";": "0.28em", " ": "0.3em", "quad": "1em", "!": "0"}
+SPACES = {
+    "\\": "0.6em",
+    ",": "0.17em",
+    ":": "0.22em",
+    ";": "0.28em",
+    " ": "0.3em",
+    "quad": "1em",
+    "!": "0",
+}
 SIZES = ("left", "right", "big", "Big", "bigl", "bigr", "Bigl", "Bigr", "displaystyle", "limits")
 SIZES += ("substack",)
 NAMES = ("mathrm", "mathit", "mathbf", "operatorname", "text", "textrm", "mathbb", "mathcal")
@@ -108,9 +116,7 @@ def mathematics(latex: str) -> Markup:
             terms.append([])
         terms[-1].append(part)
     # A line may break between terms, which MathML knows nothing of.
-    return Markup(" ").join(
-        Markup(f"<math><mrow>{''.join(term)}</mrow></math>") for term in terms
-    )
+    return Markup(" ").join(Markup(f"<math><mrow>{''.join(term)}</mrow></math>") for term in terms)
 
 
 def _row(tokens: list[str], ends: Callable[[str], bool]) -> str:
