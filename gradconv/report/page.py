@@ -16,9 +16,8 @@ from markupsafe import Markup
 
 from gradconv.claims.claim import VERDICTS
 from gradconv.claims.present import law_lines, law_text, measured_lines
-from gradconv.figures import SCREEN
 from gradconv.report.matrix import packed
-from gradconv.report.pictures import Picture, drawn, picture
+from gradconv.report.pictures import STYLE, Picture, drawn, picture
 from gradconv.report.writing import mathematics, prose
 from gradconv.studies import Study, StudyFigure, find_studies, load_study
 from gradconv.studies.stored import read_documents
@@ -136,7 +135,7 @@ def page(folder: Path, *, draw: Draw = drawn, progress: Callable[..., None] | No
             cells = [c for d in documents.values() for c in d["results"].get("cells", ())]
     others = [s for name, s in studies.items() if name not in (CLAIMS, ATLAS, CENTRAL)]
     verdicts = [claim.entry["verdict"] for claim in claims]
-    return (
+    made = (
         _environment()
         .get_template("page.html.j2")
         .render(
@@ -156,13 +155,14 @@ def page(folder: Path, *, draw: Draw = drawn, progress: Callable[..., None] | No
             script=Markup(_text("page.js")),
         )
     )
+    return made.strip() + "\n"  # nothing may stand before the type of the document
 
 
 def _shown(study: Study, documents: Mapping[str, Record], draw: Draw) -> Shown:
     if not documents:
         return Shown(study.name, study.title, study.question, "full", False)
     results = {name: document["results"] for name, document in documents.items()}
-    figures = study.kind.figures(results, SCREEN)
+    figures = study.kind.figures(results, STYLE)
     return Shown(
         name=study.name,
         title=study.title,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from gradconv.figures import figure_bytes
+from gradconv.figures import SCREEN, figure_bytes
 from gradconv.studies import Study, StudyFigure
 
-DOTS = 160.0  # of `figure_bytes`, an inch
+STYLE = replace(SCREEN, name="page", paper=True)  # headings and captions are those of the page
 PIXELS = 96.0  # of CSS, an inch
 COLOURS = 128  # with antialiased edges; a palette makes a picture a third as large
 
@@ -40,7 +40,7 @@ class Picture:
 
 def drawn(study: Study, figure: StudyFigure) -> bytes:
     """Draw a figure as PNG."""
-    return figure_bytes(figure.drawing, "png")
+    return figure_bytes(figure.drawing, "png", STYLE)
 
 
 def picture(study: Study, figure: StudyFigure, content: bytes) -> Picture:
@@ -61,7 +61,7 @@ def picture(study: Study, figure: StudyFigure, content: bytes) -> Picture:
     small = image.quantize(COLOURS, kmeans=1, dither=Image.Dither.NONE)
     stream = io.BytesIO()
     small.save(stream, "png", optimize=True)
-    scale = PIXELS / DOTS
+    scale = PIXELS / STYLE.dpi
     return Picture(
         id=f"figure-{study.name}-{figure.name}",
         source="data:image/png;base64," + base64.b64encode(stream.getvalue()).decode(),

@@ -7,15 +7,15 @@ from collections.abc import Callable
 
 from markupsafe import Markup, escape
 
-# fmt: off
-GREEK = {
-    "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "varepsilon": "ε",
-    "zeta": "ζ", "eta": "η", "theta": "θ", "kappa": "κ", "lambda": "λ", "mu": "μ", "nu": "ν",
-    "xi": "ξ", "pi": "π", "rho": "ρ", "sigma": "σ", "tau": "τ", "phi": "φ", "varphi": "φ",
-    "chi": "χ", "psi": "ψ", "omega": "ω", "Gamma": "Γ", "Delta": "Δ", "Theta": "Θ", "Lambda": "Λ",
-    "Xi": "Ξ", "Pi": "Π", "Sigma": "Σ", "Phi": "Φ", "Psi": "Ψ", "Omega": "Ω",
-}
-# fmt: on
+GREEK = dict(
+    zip(
+        "alpha beta gamma delta epsilon varepsilon zeta eta theta kappa lambda mu nu xi pi rho "
+        "sigma tau phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi "
+        "Omega".split(),
+        "αβγδεεζηθκλμνξπρστφφχψωΓΔΘΛΞΠΣΦΨΩ",
+        strict=True,
+    )
+)
 SIGNS = {
     "cdot": "·",
     "times": "×",
@@ -27,7 +27,7 @@ SIGNS = {
     "ne": "≠",
     "neq": "≠",
     "approx": "≈",
-    "sim": "\u223c",
+    "sim": "∼",
     "propto": "∝",
     "to": "→",
     "rightarrow": "→",
@@ -70,18 +70,7 @@ SPACES = {
     "quad": "1em",
     "!": "0",
 }
-SIZES: tuple[str, ...] = (
-    "left",
-    "right",
-    "big",
-    "Big",
-    "bigl",
-    "bigr",
-    "Bigl",
-    "Bigr",
-    "displaystyle",
-    "limits",
-)
+SIZES = ("left", "right", "big", "Big", "bigl", "bigr", "Bigl", "Bigr", "displaystyle", "limits")
 SIZES += ("substack",)
 NAMES = ("mathrm", "mathit", "mathbf", "operatorname", "text", "textrm", "mathbb", "mathcal")
 TOKENS = re.compile(r"\\(?:[A-Za-z]+|.)|\d+(?:\.\d+)?|\s+|.", re.DOTALL)

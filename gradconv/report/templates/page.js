@@ -98,7 +98,7 @@
     const key = (k, n, s, r, t, d) => [k, n, s, r, t, d].join(" ");
     const found = new Map(data.cells.map((c) => [key(c[KERNEL], c[NOISE], c[2], c[3], c[4], c[5]), c]));
 
-    const number = (value) => String(value).replace("-", "−").replace(/e\+?(.+)/, "·10^$1");
+    const number = (value) => String(value).replaceAll("-", "−").replace(/e\+?(.+)/, "·10^$1");
     const signed = (value) => (value > 0 ? "+" : "") +
       (Math.abs(value) < 100 ? value.toFixed(2).replace("-", "−") : number(value));
     const derivedOrder = (value) => (value > 0 ? "+" : "") + number(value);
