@@ -37,7 +37,8 @@ def provenance(configuration: dict[str, Any], seed: int, device: str, dtype: str
     -------
     dict
         Commit, and whether files of the package differ from it (None outside a source tree);
-        configuration and its hash, seed, versions, device, dtype. No clock: the same run gives the same provenance.
+        configuration and its hash, seed, versions, device, dtype. No clock: the same run gives the
+        same provenance.
     """
     commit, dirty = _source_state()
     return {
