@@ -210,7 +210,8 @@ def write_studies(folder: Path, kind: str, names: Sequence[str] = ()) -> Path:
         own = folder / study
         own.mkdir(parents=True)
         (own / "configuration.toml").write_text(
-            f'kind = "{kind}"\ntitle = "Study {study} & more"\nquestion = "Is h^2 < 1 in {study}?"\n'
+            f'kind = "{kind}"\ntitle = "Study {study} & more"\n'
+            f'question = "Is h^2 < 1 in {study}?"\n'
         )
         for place, (part, results) in enumerate(parts.items()):
             write_part(
