@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, ClassVar, Generic, TypeVar, get_type_hints
 
 from gradconv.errors import InputError, unknown_name
@@ -108,9 +109,15 @@ class Registry(Generic[T]):
         return cls(**_arguments(cls, self.argument, name, rest))
 
 
+@lru_cache(maxsize=256)
+def type_hints(cls: type[Any]) -> dict[str, Any]:
+    """Types of a class's fields; they are annotations in text, which take long to evaluate."""
+    return get_type_hints(cls)
+
+
 def _arguments(cls: type[Any], argument: str, name: str, rest: str) -> dict[str, Any]:
     fields = dataclasses.fields(cls)
-    hints = get_type_hints(cls)
+    hints = type_hints(cls)
     keys = [f.name for f in fields]
     if len(keys) == 1 and hints[keys[0]] is str:  # a path may hold colons and equals signs
         parts = [rest] if rest else []
