@@ -109,10 +109,9 @@ class Registry(Generic[T]):
         return cls(**_arguments(cls, self.argument, name, rest))
 
 
-@lru_cache(maxsize=256)
-def type_hints(cls: type[Any]) -> dict[str, Any]:
-    """Types of a class's fields; they are annotations in text, which take long to evaluate."""
-    return get_type_hints(cls)
+# Annotations are text, which takes long to evaluate; type checkers do not see that classes can be
+# hashed.
+type_hints: Callable[[type[Any]], dict[str, Any]] = lru_cache(maxsize=256)(get_type_hints)
 
 
 def _arguments(cls: type[Any], argument: str, name: str, rest: str) -> dict[str, Any]:

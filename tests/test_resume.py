@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ import numpy as np
 import pytest
 
 import gradconv
-from gradconv import cli, runner, store
+from gradconv import agreement, cli, runner, store
 from gradconv.config import SweepConfig
 from gradconv.errors import InputError, StorageError
 from gradconv.runner import run
 
 ROOT = Path(gradconv.__file__).resolve().parents[1]
 GAP_FIGURE, FIGURE_BYTES = runner.plots.gap_figure, runner.figures.figure_bytes
+DERIVED = lru_cache(maxsize=8)(agreement.derive)
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and fork are POSIX")
 
@@ -84,6 +86,16 @@ def child(step=None, after=False):
         os._exit(stop.code or 0)
     os._exit(99)
 
+if plan["whole"]:  # undisturbed, in this process: its children know what it has read and derived
+    keep, quiet = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 1)
+    sys.argv = ["gradconv", *plan["arguments"][:-1], plan["whole"]]
+    try:
+        cli.main()
+    except SystemExit as stop:
+        assert not stop.code
+    sys.stdout.flush()
+    os.dup2(keep, 1)
 killed = []
 for _ in range(plan["kills"]):
     pid = child()
@@ -123,6 +135,7 @@ def drive(folder: Path, *arguments: str, **plan: Any) -> dict[str, int]:
         "seed": 0,
         "plain_figures": False,
         "save_interval": 0.05,
+        "whole": "",
         **plan,
     }
     full["arguments"] = [*arguments, "-o", str(folder)]
@@ -153,11 +166,22 @@ def small(**choices: Any) -> SweepConfig:
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """Files of an uninterrupted run of `SWEEP`."""
+    """Files of an uninterrupted run of `SWEEP`, made in this process."""
     folder = tmp_path_factory.mktemp("reference") / "out"
-    done = launch(*SWEEP, "-o", folder)
-    assert done.returncode == 0, done.stderr
+    complete(folder)
     return contents(folder)
+
+
+def complete(folder: Path) -> None:
+    """Run `SWEEP` in this process, figures and all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GIT_DIR", os.devnull)
+        patch.setattr(runner.plots, "gap_figure", GAP_FIGURE)
+        patch.setattr(runner.figures, "figure_bytes", FIGURE_BYTES)
+        patch.setattr(sys, "argv", ["gradconv", *SWEEP, "-o", str(folder)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+    assert stop.value.code == 0
 
 
 @pytest.fixture(scope="module")
@@ -171,10 +195,11 @@ def small_reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes
 
 
 def simplify(patch: pytest.MonkeyPatch) -> None:
-    """For runs in this process: provenance without git, and figures that cost no time."""
+    """For runs in this process: no git in the provenance, plain figures, a law derived once."""
     patch.setenv("GIT_DIR", os.devnull)
     patch.setattr(runner.plots, "gap_figure", lambda records, title: repr(records))
     patch.setattr(runner.figures, "figure_bytes", lambda text, kind: text.encode())
+    patch.setattr(agreement, "derive", DERIVED)
 
 
 @pytest.fixture(autouse=True)
@@ -218,9 +243,9 @@ def test_killed_at_random_moments(reference: dict[str, bytes], tmp_path: Path) -
 def test_killed_at_every_step_of_writing(tmp_path: Path) -> None:
     options = ("--dim=1", "--levels=3:6", "--replicates=4", "--kernel=stencil")
     command = ("sweep", *options, "--restriction=average")
-    drive(tmp_path / "whole", *command, plain_figures=True)
     # configuration, part, rates, table, data and three figures; of what is there, no part
-    told = drive(tmp_path / "out", *command, steps=8, plain_figures=True)
+    whole = str(tmp_path / "whole")
+    told = drive(tmp_path / "out", *command, steps=8, plain_figures=True, whole=whole)
     assert told["kills"] >= 13
     assert differences(contents(tmp_path / "whole"), contents(tmp_path / "out")) == []
 
@@ -282,7 +307,7 @@ def test_interrupt_says_how_to_go_on(reference: dict[str, bytes], tmp_path: Path
     left = contents(folder)
     assert any(name.startswith("parts/") for name in left)
     assert not [name for name in left if Path(name).name.startswith(".")]
-    assert launch(*SWEEP, "-o", folder).returncode == 0
+    complete(folder)
     assert differences(reference, contents(folder)) == []
 
 
