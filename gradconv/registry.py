@@ -114,7 +114,7 @@ class Registry(Generic[T]):
 
 # Annotations are text, which takes long to evaluate; type checkers do not see that classes can be
 # hashed.
-type_hints: Callable[[type[Any]], dict[str, Any]] = lru_cache(maxsize=256)(get_type_hints)
+type_hints: Callable[..., dict[str, Any]] = lru_cache(maxsize=256)(get_type_hints)
 
 
 def _arguments(cls: type[Any], argument: str, name: str, rest: str) -> dict[str, Any]:
