@@ -259,7 +259,7 @@ def expected(cell: dict[str, Any], quantity: str) -> dict[str, str]:
     return {
         "Law": said,
         "Measured": measured,
-        "Status": own["status"] + (f": {own['reason']}" if own["reason"] else ""),
+        "Status": own["status"] + (f": {own['reason'].replace('`', '')}" if own["reason"] else ""),
     }
 
 

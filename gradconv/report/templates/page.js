@@ -106,7 +106,7 @@
       const [status, reason, order, log, constant, verdict, fitted, low, high, size, seen, method] =
         records[cell[FIRST + quantity]];
       return {
-        status: texts.status[status], reason: texts.reason[reason],
+        status: texts.status[status], reason: texts.reason[reason].replaceAll("`", ""),
         law: verdict === null ? null : { order, log, constant, verdict: texts.verdict[verdict] },
         measured: { order: fitted, low, high, constant: size, verdict: texts.verdict[seen], method: methods[method] },
       };
