@@ -18,7 +18,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:benchmark \
 	-n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint docs studies studies-full figures report corpus bench clean
+.PHONY: help demo test test-all test-browser lint docs studies studies-full figures report corpus bench clean
 
 help: ## say what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | \
@@ -31,7 +31,16 @@ test: $(STAMP) ## run the tests, but for the slow ones
 	$(PYTEST)
 
 test-all: $(STAMP) ## run all tests; those of a GPU skip where there is none
-	$(PYTEST) -m ""
+	$(PYTEST) -m "not browser"
+	$(MAKE) test-browser
+
+test-browser: $(STAMP) ## test the report in a headless Chromium
+	@command -v chromedriver > /dev/null || { \
+		echo "the tests of the report need chromium and chromedriver, which are not here;" >&2; \
+		echo "Debian, as root: apt-get install chromium chromium-driver" >&2; \
+		exit 1; }
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:benchmark -m browser \
+		tests/test_report_browser.py
 
 lint: $(STAMP) ## check style, format, types and the order of the layers
 	$(BIN)/ruff check

@@ -20,7 +20,6 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # Dark dots on top of everything: seen on each colour, and no line of a fit looks like them.
 LAW: Any = {"color": "0.1", "linestyle": (0, (1.0, 1.7)), "zorder": 5}
-FINE = 600  # pixels an inch at which glyphs of the layout have their true widths
 KINDS = ("pdf", "svg", "png")
 SERIF = ("STIXGeneral", "DejaVu Serif")  # the second has the glyphs that the first lacks
 
@@ -96,6 +95,7 @@ class Style:
             **{f"{axis}tick.major.width": 0.7 * scale for axis in "xy"},
             **{f"{axis}tick.minor.width": 0.5 * scale for axis in "xy"},
             "axes.unicode_minus": True,
+            "text.hinting": "none",  # text is as wide in every kind of file, as the layout has it
             "svg.hashsalt": "gradconv",  # identical files from identical data
             "svg.fonttype": "path",
             "pdf.fonttype": 42,
@@ -182,10 +182,7 @@ def settle(figure: Figure) -> None:
     figure : matplotlib.figure.Figure
         Within `Style.apply`; the layout engine has no further say.
     """
-    dpi = figure.dpi
-    figure.set_dpi(FINE)
     figure.draw_without_rendering()
-    figure.set_dpi(dpi)
     figure.set_layout_engine("none")
     for part in figure.subfigs:
         part.bbox_relative.p0 = np.round(part.bbox_relative.p0, 4)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, ClassVar, Generic, TypeVar, get_type_hints
 
 from gradconv.errors import InputError, unknown_name
@@ -111,9 +112,14 @@ class Registry(Generic[T]):
         return cls(**_arguments(cls, self.argument, name, rest))
 
 
+# Annotations are text, which takes long to evaluate; type checkers do not see that classes can be
+# hashed.
+type_hints: Callable[..., dict[str, Any]] = lru_cache(maxsize=256)(get_type_hints)
+
+
 def _arguments(cls: type[Any], argument: str, name: str, rest: str) -> dict[str, Any]:
     fields = dataclasses.fields(cls)
-    hints = get_type_hints(cls)
+    hints = type_hints(cls)
     keys = [f.name for f in fields]
     if len(keys) == 1 and hints[keys[0]] is str:  # a path may hold colons and equals signs
         parts = [rest] if rest else []

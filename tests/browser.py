@@ -61,7 +61,7 @@ class Browser:
         wanted = {
             "browserName": "chrome",
             "goog:chromeOptions": options,
-            "goog:loggingPrefs": {"browser": "ALL"},
+            "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
         }
         session = self._request("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
         self._session = f"/session/{session['sessionId']}"
@@ -125,14 +125,9 @@ class Browser:
     def _act(self, kind: str, actions: list[dict[str, Any]]) -> None:
         self.call("POST", "/actions", {"actions": [{"type": kind, "id": kind, "actions": actions}]})
 
-    def log(self) -> list[dict[str, Any]]:
-        """Messages of the console since the last call."""
-        return self.call("POST", "/se/log", {"type": "browser"})
-
-    def pdf(self) -> bytes:
-        """Print the page on A4."""
-        page = {"width": 21.0, "height": 29.7}
-        return base64.b64decode(self.call("POST", "/print", {"page": page, "background": True}))
+    def log(self, kind: str = "browser") -> list[dict[str, Any]]:
+        """Messages since the last call: of the console, or of Chromium's own protocol."""
+        return self.call("POST", "/se/log", {"type": kind})
 
     def picture(self, *, full: bool = False) -> bytes:
         """Take a picture of the view, or of the whole page."""

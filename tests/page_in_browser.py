@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from decimal import Decimal
 from typing import Any
@@ -48,7 +50,8 @@ for (const e of document.querySelectorAll("body *")) {
   const style = getComputedStyle(e);
   const [a, b] = [light(rgba(style.color)), light(behind(e))].sort((x, y) => y - x);
   const ratio = (a + 0.05) / (b + 0.05);
-  const size = parseFloat(style.fontSize), large = size >= 24 || (size >= 18.7 && style.fontWeight >= 700);
+  const size = parseFloat(style.fontSize);
+  const large = size >= 24 || (size >= 18.7 && style.fontWeight >= 700);
   if (ratio < (large ? 3 : 4.5)) {
     found.add(`<${e.tagName.toLowerCase()} class="${e.className}"> ${ratio.toFixed(2)}`);
   }
@@ -65,7 +68,8 @@ const named = (e) => {
       || e.textContent;
   return Boolean(text && text.trim());
 };
-for (const e of document.querySelectorAll("a[href], button, select, input, [role], [tabindex='0']")) {
+const operable = "a[href], button, select, input, [role], [tabindex='0']";
+for (const e of document.querySelectorAll(operable)) {
   if (!named(e)) found.push(`no name: ${e.outerHTML.slice(0, 80)}`);
 }
 for (const e of document.querySelectorAll("[tabindex]")) {
@@ -86,8 +90,9 @@ for (const id of new Set(ids)) {
 }
 for (const box of document.querySelectorAll("main *")) {
   const style = getComputedStyle(box);
-  const scrolls = ["auto", "scroll"].includes(style.overflowX) && box.scrollWidth > box.clientWidth + 1;
-  if (scrolls && box.tabIndex !== 0 && !box.querySelector("[tabindex='0']")) {
+  const scrolls = ["auto", "scroll"].includes(style.overflowX);
+  const wider = scrolls && box.scrollWidth > box.clientWidth + 1;
+  if (wider && box.tabIndex !== 0 && !box.querySelector("[tabindex='0']")) {
     found.push(`scrolls, but not by keys: ${box.outerHTML.slice(0, 80)}`);
   }
 }
@@ -98,9 +103,11 @@ return found;
 FIND = """
 const [kernel, noise, setting, dim, restriction] = arguments;
 const table = document.getElementById("atlas-matrix");
-const spread = (row) => [...row.querySelectorAll("th")].flatMap((th) => Array(th.colSpan).fill(th.textContent));
+const repeated = (th) => Array(th.colSpan).fill(th.textContent);
+const spread = (row) => [...row.querySelectorAll("th")].flatMap(repeated);
 const [settings, dims, restrictions] = [...table.tHead.rows].map(spread);
-const column = settings.findIndex((s, i) => s === setting && dims[i] === dim && restrictions[i] === restriction);
+const wanted = [setting, dim, restriction].join();
+const column = settings.findIndex((s, i) => [s, dims[i], restrictions[i]].join() === wanted);
 for (const body of table.tBodies) {
   if (body.querySelector("th[scope='rowgroup']").textContent !== kernel) continue;
   for (const row of body.rows) {
@@ -133,11 +140,15 @@ def lost_pictures(browser: Browser) -> list[str]:
 
 
 def requests(browser: Browser) -> list[str]:
-    """What the page loads beside itself."""
-    return browser.run(
-        "return performance.getEntriesByType('resource').map((e) => e.name)"
-        ".filter((name) => !name.startsWith('data:'))"
-    )
+    """What was asked for since the last call, beside pages and what they hold themselves."""
+    found = []
+    for entry in browser.log("performance"):
+        message = json.loads(entry["message"])["message"]
+        if message["method"] == "Network.requestWillBeSent":
+            sent = message["params"]
+            if sent.get("type") != "Document" and not sent["request"]["url"].startswith("data:"):
+                found.append(sent["request"]["url"])
+    return found
 
 
 def contrast(browser: Browser) -> list[str]:
@@ -151,20 +162,18 @@ def accessible(browser: Browser) -> list[str]:
 
 
 def titles(pdf: bytes) -> list[str]:
-    """Headings in the outline of a PDF, in the order of the file."""
+    """Headings in the outline of a PDF, without spaces: one is lost where a line breaks."""
     found = []
     for plain, coded in re.findall(rb"/Title (?:\(((?:\\.|[^\\)])*)\)|<([0-9A-Fa-f]+)>)", pdf):
         if coded:
             found.append(bytes.fromhex(coded.decode()).decode("utf-16"))
         else:
             found.append(re.sub(rb"\\(.)", rb"\1", plain).decode("latin-1"))
-    return found
+    return [title.replace(" ", "") for title in found]
 
 
 def printed(browser: Browser) -> bytes:
     """The page as a PDF with an outline."""
-    import base64
-
     found = browser.devtools(
         "Page.printToPDF",
         paperWidth=8.27,
@@ -187,12 +196,19 @@ def square(browser: Browser, cell: dict[str, Any], noise: str) -> Any:
     )
 
 
+def hover(browser: Browser, element: Any) -> None:
+    """Move the mouse onto an element, in the middle of the view."""
+    place = "{ behavior: 'instant', block: 'center', inline: 'center' }"
+    browser.run(f"arguments[0].scrollIntoView({place})", element)
+    browser.hover(element)
+
+
 def choose(browser: Browser, target: str, quantity: str) -> None:
     """Choose what the matrix shows."""
     browser.run(
         """
-        for (const [id, text] of [["atlas-target", arguments[0]], ["atlas-quantity", arguments[1]]]) {
-          const select = document.getElementById(id);
+        for (const [place, name] of ["target", "quantity"].entries()) {
+          const select = document.getElementById(`atlas-${name}`), text = arguments[place];
           select.value = [...select.options].find((o) => o.textContent === text).value;
           select.dispatchEvent(new Event("change"));
         }

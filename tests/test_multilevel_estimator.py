@@ -37,6 +37,12 @@ def finest_mean(model: nn.Module, samples: int, **choices: Any) -> tuple[np.ndar
     return values.mean(0), values.std(0, ddof=1) / np.sqrt(samples)
 
 
+@pytest.fixture(scope="module")
+def finest_of_three() -> tuple[np.ndarray, np.ndarray]:
+    """The mean that every allocation must have, of three channels."""
+    return finest_mean(stencil(channels=3), 2000, channels=3, sigma=0.3)
+
+
 # Telescoping
 
 
@@ -112,7 +118,10 @@ ALLOCATIONS = [
 
 
 @pytest.mark.parametrize(("allocation", "control"), ALLOCATIONS, ids=str)
-def test_unbiased_with_the_variance_predicted(allocation: Any, control: Any) -> None:
+def test_unbiased_with_the_variance_predicted(
+    allocation: Any, control: Any, finest_of_three: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """Predicted from 300 samples to 3 %, measured to 2 %: 10 % are 3 standard errors of both."""
     model = stencil(channels=3)  # 30 components: variances of traces have small errors
     estimator = MultilevelGradient(
         model,
@@ -121,15 +130,15 @@ def test_unbiased_with_the_variance_predicted(allocation: Any, control: Any) -> 
         LINE,
         allocation,
         control=control,
-        pilot=500,
+        pilot=300,
         overhead=0.0,
         seed=3,
     )
     if not estimator.needs_moments:
-        estimator.moments = estimator.measure(500)
+        estimator.moments = estimator.measure(300)
     repetitions = 400
     values, work = estimates(estimator, repetitions)
-    mean, error = finest_mean(model, 2000, channels=3, sigma=0.3)
+    mean, error = finest_of_three
     spread = np.sqrt(values.var(0, ddof=1) / repetitions + error**2)
     assert np.all(np.abs(values.mean(0) - mean) < 4.0 * spread)  # 4 standard errors
     measured = values.var(0, ddof=1).sum()
@@ -148,8 +157,8 @@ def test_noise_drawn_by_level_is_biased_unless_its_law_is_kept() -> None:
         """Largest bias in standard errors, against the finest mesh's own mean."""
         data = noisy(sigma=0.8, drawn="level", seed=5, **choices)
         estimator = MultilevelGradient(model, "mse", data, LINE, COUNTS)
-        values, _ = estimates(estimator, 200)
-        mean, error = finest_mean(model, 1000, sigma=0.8, **choices)
+        values, _ = estimates(estimator, 120)
+        mean, error = finest_mean(model, 600, sigma=0.8, **choices)
         spread = np.sqrt(values.var(0, ddof=1) / len(values) + error**2)
         return float(np.max(np.abs(values.mean(0) - mean) / spread))
 
@@ -158,8 +167,8 @@ def test_noise_drawn_by_level_is_biased_unless_its_law_is_kept() -> None:
     # white noise keeps its law under averaging
     sampler = noisy(sigma=0.1, drawn="level", white=True, seed=5)
     estimator = MultilevelGradient(model, "mse", sampler, LINE, COUNTS)
-    values, _ = estimates(estimator, 200)
-    mean, error = finest_mean(model, 1000, sigma=0.1, white=True)
+    values, _ = estimates(estimator, 120)
+    mean, error = finest_mean(model, 600, sigma=0.1, white=True)
     spread = np.sqrt(values.var(0, ddof=1) / len(values) + error**2)
     assert np.all(np.abs(values.mean(0) - mean) < 4.0 * spread)
 
@@ -195,7 +204,7 @@ def test_the_moments_of_a_stencil_under_pure_noise() -> None:
     clean = torch.zeros(1, 1, 32, dtype=torch.float64)
     data = NoisySampler(clean, Noise(1.0), LINE)
     estimator = MultilevelGradient(Scale(), "mse", data, LINE, COUNTS)
-    moments = estimator.measure(1500)
+    moments = estimator.measure(1000)
     # g_l = c s_l² mean χ²: pixels of level l have variance s² = n_l / n_L, so g_l has mean c s²
     # and variance c² s⁴ 2/n_l; the coarse pixel is the mean of two fine ones
     s2 = np.array(LINE.sizes) / 32.0

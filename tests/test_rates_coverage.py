@@ -150,8 +150,9 @@ def test_levels_resampled_apart_are_not_the_right_width() -> None:
 @pytest.mark.parametrize("paths", [16, 64, 256])
 @pytest.mark.parametrize("draw", [chi_square, lognormal])
 def test_order_zero_neither_converges_nor_diverges(draw: Draw, paths: int) -> None:
+    # Intervals shift with the order: their coverage is held more sharply by the test of all orders.
     rng = np.random.default_rng([paths, 7])
-    trials = 1000
+    trials = 500
     rates = [
         fit_rate(H, paths=sweep(draw, rng, paths, 0.0), power=0.5, resamples=RESAMPLES)
         for _ in range(trials)

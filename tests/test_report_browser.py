@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -68,10 +69,10 @@ def start(browser: Browser, page: Path) -> None:
     browser.go(page)
     browser.run("try { localStorage.clear() } catch {}")
     browser.go(page)
-    for _ in range(100):
-        ready = "return !document.getElementById('atlas-view')?.hidden"
-        if browser.run(ready):
-            return
+    deadline = time.monotonic() + 20.0
+    while not browser.run("return !document.getElementById('atlas-view')?.hidden"):
+        assert time.monotonic() < deadline, "the atlas does not appear"
+        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -94,6 +95,7 @@ def broken(small: Path, tmp_path: Path) -> Callable[[str, str], Path]:
 def test_the_page_is_sound_and_silent(browser: Browser, path: Path) -> None:
     assert faults(path.read_text(encoding="utf-8")) == []
     checks.console(browser)
+    checks.requests(browser)
     start(browser, path)
     browser.run("scrollTo(0, document.body.scrollHeight)")
     assert checks.console(browser) == []
@@ -125,8 +127,9 @@ def test_a_broken_script_is_heard(browser: Browser, broken: Any) -> None:
 def test_a_lost_picture_and_a_request_are_seen(browser: Browser, broken: Any) -> None:
     start(browser, broken('src="data:image/png;base64,iVBOR', 'src="data:image/png;base64,AAAAA'))
     assert len(checks.lost_pictures(browser)) == browser.run("return document.images.length")
+    checks.requests(browser)
     start(browser, broken("<footer", '<img src="other.png" alt="Another"><footer'))
-    assert [name.rpartition("/")[2] for name in checks.requests(browser)] == ["other.png"]
+    assert {name.rpartition("/")[2] for name in checks.requests(browser)} == {"other.png"}
 
 
 # ---- layout and colours ----
@@ -145,7 +148,8 @@ def test_nothing_is_wider_than_the_view(browser: Browser, path: Path, width: int
 def test_what_is_too_wide_is_seen(browser: Browser, broken: Any, width: int) -> None:
     browser.resize(width, HEIGHT)
     start(browser, broken("<footer", '<p style="width: 1600px">wide</p><footer'))
-    assert checks.overflow(browser) == [f"1600 pixels in a view of {width}"]
+    (found,) = checks.overflow(browser)
+    assert found.endswith(f"in a view of {width}")
 
 
 PAPER = "return getComputedStyle(document.body).backgroundColor"
@@ -186,8 +190,7 @@ def test_text_can_be_read(browser: Browser, path: Path, scheme: str) -> None:
 
 def test_pale_text_is_seen(browser: Browser, broken: Any) -> None:
     start(browser, broken(".lead {", ".lead { color: #888888;"))
-    (found,) = checks.contrast(browser)
-    assert 'class="lead"' in found
+    assert any('class="lead"' in found for found in checks.contrast(browser))
 
 
 def test_nothing_moves_for_those_who_want_that(browser: Browser, small: Path) -> None:
@@ -215,11 +218,7 @@ def test_everything_can_be_reached_and_has_a_name(browser: Browser, path: Path, 
         ('<label for="atlas-target">Target</label>', "", "no name: <select"),
         ('class="skip"', 'class="skip" tabindex="3"', "order of Tab is changed"),
         ('class="box" tabindex="0"', 'class="box"', "scrolls, but not by keys"),
-        (
-            'setAttribute("aria-describedby", "atlas-cell")',
-            'setAttribute("aria-describedby", "x")',
-            "x is missing",
-        ),
+        ('aria-describedby", "atlas-cell")', 'aria-describedby", "x")', "x is missing"),
     ],
 )
 def test_what_cannot_be_reached_is_seen(
@@ -270,11 +269,7 @@ def hover_all(browser: Browser, stored: list[dict[str, Any]]) -> list[str]:
                 if cell["target"] != target:
                     continue
                 element = checks.square(browser, cell, noise_row(cell))
-                browser.run(
-                    "arguments[0].scrollIntoView({ behavior: 'instant', block: 'center', inline: 'center' })",
-                    element,
-                )
-                browser.hover(element)
+                checks.hover(browser, element)
                 said, wanted = checks.panel(browser), checks.expected(cell, quantity)
                 assert said["Law"]
                 said["Measured"] = said["Measured"].partition(" (")[0]
@@ -309,8 +304,9 @@ def test_a_wrong_word_in_the_atlas_is_seen(browser: Browser, broken: Any) -> Non
 
 FOCUSED = """
 const e = document.activeElement;
-return [e.dataset.line, e.dataset.column, e.getAttribute("aria-describedby"), e.getAttribute("aria-label"),
-  document.querySelectorAll("#atlas-matrix [tabindex='0']").length];
+const stops = document.querySelectorAll("#atlas-matrix [tabindex='0']").length;
+const said = ["aria-describedby", "aria-label"].map((name) => e.getAttribute(name));
+return [e.dataset.line, e.dataset.column, ...said, stops];
 """
 
 
@@ -404,6 +400,11 @@ def test_the_atlas_is_a_grid_to_a_screen_reader(browser: Browser, small: Path) -
 # ---- print ----
 
 
+def heading(entry: dict[str, Any]) -> str:
+    """Heading of a claim, as `titles` gives it."""
+    return f"{entry['number']}{entry['title']}".replace(" ", "")
+
+
 def test_print_holds_every_claim_opened(browser: Browser, small: Path) -> None:
     browser.prefer("dark")
     start(browser, small)
@@ -411,7 +412,7 @@ def test_print_holds_every_claim_opened(browser: Browser, small: Path) -> None:
     assert pdf.startswith(b"%PDF")
     found = checks.titles(pdf)
     for entry in entries():
-        assert f"{entry['number']} {entry['title']}" in found
+        assert heading(entry) in found
     assert browser.run("return document.querySelector('details[open]')") is None  # closed again
     browser.devtools("Emulation.setEmulatedMedia", media="print")
     browser.run("dispatchEvent(new Event('beforeprint'))")
@@ -429,7 +430,7 @@ def test_the_whole_prints(browser: Browser, whole: Path) -> None:
     found = checks.titles(checks.printed(browser))
     for document in read_documents(STUDIES / "claims").values():
         entry = document["results"]["entry"]
-        assert f"{entry['number']} {entry['title']}" in found
+        assert heading(entry) in found
     assert "Provenance" in found
 
 
@@ -437,5 +438,5 @@ def test_a_claim_that_is_not_printed_is_seen(browser: Browser, broken: Any) -> N
     start(browser, broken("@media print {", "@media print { #claim-work-units { display: none; }"))
     found = checks.titles(checks.printed(browser))
     entry = next(e for e in entries() if e["id"] == "work-units")
-    assert f"{entry['number']} {entry['title']}" not in found
-    assert len([t for t in found if t[:1].isdigit()]) == len(entries()) - 1
+    assert heading(entry) not in found
+    assert sum(t[:1].isdigit() for t in found) == len(entries()) - 1

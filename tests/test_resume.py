@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ import numpy as np
 import pytest
 
 import gradconv
-from gradconv import cli, runner, store
+from gradconv import agreement, cli, runner, store
 from gradconv.config import SweepConfig
 from gradconv.errors import InputError, StorageError
 from gradconv.runner import run
 
 ROOT = Path(gradconv.__file__).resolve().parents[1]
+GAP_FIGURE, FIGURE_BYTES = runner.plots.gap_figure, runner.figures.figure_bytes
+DERIVED = lru_cache(maxsize=8)(agreement.derive)
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and fork are POSIX")
 
@@ -40,11 +43,13 @@ SMALL: dict[str, Any] = {
     "restriction": ("average",),
 }
 
-# Imports once, then runs the command line in child processes that it kills: many kills, and
-# nearly all of them fall into the run and not into the imports.
+# Imports once, what a run imports late too, then runs the command line in child processes that it
+# kills: many kills, and nearly all of them fall into the run and not into the imports.
 DRIVER = """
 import json, os, random, signal, sys, time
 import matplotlib.figure, xarray, h5netcdf, scipy.fft, scipy.special, scipy.stats, threadpoolctl
+import dask.distributed, fontTools.subset, rich.console, rich.table, sympy
+from matplotlib.backends import backend_agg, backend_pdf, backend_svg
 from gradconv import cli, runner, store
 
 plan = json.loads(sys.argv[1])
@@ -81,6 +86,16 @@ def child(step=None, after=False):
         os._exit(stop.code or 0)
     os._exit(99)
 
+if plan["whole"]:  # undisturbed, in this process: its children know what it has read and derived
+    keep, quiet = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 1)
+    sys.argv = ["gradconv", *plan["arguments"][:-1], plan["whole"]]
+    try:
+        cli.main()
+    except SystemExit as stop:
+        assert not stop.code
+    sys.stdout.flush()
+    os.dup2(keep, 1)
 killed = []
 for _ in range(plan["kills"]):
     pid = child()
@@ -120,6 +135,7 @@ def drive(folder: Path, *arguments: str, **plan: Any) -> dict[str, int]:
         "seed": 0,
         "plain_figures": False,
         "save_interval": 0.05,
+        "whole": "",
         **plan,
     }
     full["arguments"] = [*arguments, "-o", str(folder)]
@@ -150,11 +166,22 @@ def small(**choices: Any) -> SweepConfig:
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """Files of an uninterrupted run of `SWEEP`."""
+    """Files of an uninterrupted run of `SWEEP`, made in this process."""
     folder = tmp_path_factory.mktemp("reference") / "out"
-    done = launch(*SWEEP, "-o", folder)
-    assert done.returncode == 0, done.stderr
+    complete(folder)
     return contents(folder)
+
+
+def complete(folder: Path) -> None:
+    """Run `SWEEP` in this process, figures and all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GIT_DIR", os.devnull)
+        patch.setattr(runner.plots, "gap_figure", GAP_FIGURE)
+        patch.setattr(runner.figures, "figure_bytes", FIGURE_BYTES)
+        patch.setattr(sys, "argv", ["gradconv", *SWEEP, "-o", str(folder)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+    assert stop.value.code == 0
 
 
 @pytest.fixture(scope="module")
@@ -168,10 +195,11 @@ def small_reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes
 
 
 def simplify(patch: pytest.MonkeyPatch) -> None:
-    """For runs in this process: provenance without git, and figures that cost no time."""
+    """For runs in this process: no git in the provenance, plain figures, a law derived once."""
     patch.setenv("GIT_DIR", os.devnull)
     patch.setattr(runner.plots, "gap_figure", lambda records, title: repr(records))
-    patch.setattr(runner.plots, "figure_bytes", lambda text, kind: text.encode())
+    patch.setattr(runner.figures, "figure_bytes", lambda text, kind: text.encode())
+    patch.setattr(agreement, "derive", DERIVED)
 
 
 @pytest.fixture(autouse=True)
@@ -215,9 +243,9 @@ def test_killed_at_random_moments(reference: dict[str, bytes], tmp_path: Path) -
 def test_killed_at_every_step_of_writing(tmp_path: Path) -> None:
     options = ("--dim=1", "--levels=3:6", "--replicates=4", "--kernel=stencil")
     command = ("sweep", *options, "--restriction=average")
-    drive(tmp_path / "whole", *command, plain_figures=True)
     # configuration, part, rates, table, data and three figures; of what is there, no part
-    told = drive(tmp_path / "out", *command, steps=8, plain_figures=True)
+    whole = str(tmp_path / "whole")
+    told = drive(tmp_path / "out", *command, steps=8, plain_figures=True, whole=whole)
     assert told["kills"] >= 13
     assert differences(contents(tmp_path / "whole"), contents(tmp_path / "out")) == []
 
@@ -279,7 +307,7 @@ def test_interrupt_says_how_to_go_on(reference: dict[str, bytes], tmp_path: Path
     left = contents(folder)
     assert any(name.startswith("parts/") for name in left)
     assert not [name for name in left if Path(name).name.startswith(".")]
-    assert launch(*SWEEP, "-o", folder).returncode == 0
+    complete(folder)
     assert differences(reference, contents(folder)) == []
 
 
@@ -488,23 +516,38 @@ def test_no_space_at_any_write(
     assert differences(small_reference, contents(tmp_path)) == []
 
 
+# of these files the figures alone are larger than 20 kB, and are drawn for the last two
 @pytest.mark.parametrize("limit", [200, 1_000, 20_000, 60_000])
 def test_files_that_may_not_grow(
-    limit: int, small_reference: dict[str, bytes], tmp_path: Path
+    limit: int,
+    small_reference: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """The limit is the system's, on this process; it ignores SIGXFSZ, as Python always does."""
     resource = pytest.importorskip("resource")
-
-    def tight() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
+    folder = tmp_path / "out"
     arguments = [
         f"--{k}={','.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in SMALL.items()
     ]
-    done = launch("sweep", *arguments, "-o", tmp_path / "out", preexec_fn=tight)
-    check_refusal(done.returncode, done.stderr, tmp_path / "out")
-    run(small(), tmp_path / "out")
-    assert differences(small_reference, contents(tmp_path / "out")) == []
+    monkeypatch.setattr(sys, "argv", ["gradconv", "sweep", *arguments, "-o", str(folder)])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with monkeypatch.context() as patch:
+        if limit > 10_000:
+            patch.setattr(runner.plots, "gap_figure", GAP_FIGURE)
+            patch.setattr(runner.figures, "figure_bytes", FIGURE_BYTES)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+        try:
+            with pytest.raises(SystemExit) as stop:
+                cli.main()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    out, err = capsys.readouterr()
+    assert out == ""
+    check_refusal(stop.value.code, err, folder)
+    run(small(), folder)
+    assert differences(small_reference, contents(folder)) == []
 
 
 def test_a_failed_write_leaves_the_old_file(

@@ -376,7 +376,7 @@ def by_hand(verdicts: tuple[str, str, str] = ("better", "worse", "not told apart
         "meshes": [8, 16],
         "counts": [8, 4],
         "notes": [],
-        "relative_to": "norm of the mean gradient on the finest level",
+        "mean_resolved": True,
         "scale": 1.0,
         "products": laws,
         "estimates": estimates,
@@ -428,6 +428,19 @@ def test_figure_has_law_and_points(style: Any) -> None:
     assert spans[0][0][:, 1] == pytest.approx([0.45, 0.8])
     assert "7 training steps" in after.caption
     assert "8 : 4 from coarse to fine" in new.caption
+
+
+def test_panels_have_one_unit_where_a_mean_is_not_resolved() -> None:
+    """Then all are relative to a sample's variance, K of one scale: 2 here."""
+    unknown = {**by_hand(), "case": "mfc", "conv": "mfc", "mean_resolved": False}
+    (figure,) = KIND.figures({"a": by_hand(), "b": unknown}, STYLES["screen"])
+    for axis in figure.drawing.axes:
+        assert list(axis.lines[0].get_ydata()) == [0.25, 0.125]
+        assert list(axis.containers[0].lines[0].get_ydata()) == pytest.approx([0.3, 0.15])
+        spans = axis.containers[0].lines[2][0].get_segments()
+        assert spans[0][:, 1] == pytest.approx([0.225, 0.4])
+    assert "V" in figure.drawing.axes[0].get_ylabel()
+    assert "that of a single sample" in figure.caption
 
 
 def test_measured_results_can_be_shown(results: dict[str, Any]) -> None:

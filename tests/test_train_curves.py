@@ -151,14 +151,14 @@ def test_a_norm_that_is_not_told_apart_from_none_is_not_drawn(tmp_path: Path) ->
 
 
 def test_files_are_the_same_from_the_same_data(tmp_path: Path) -> None:
-    run = read_run(make(tmp_path / "run", (0, 1), 3.0))
-    files = draw_curves([run, run], tmp_path / "out" / "curves")
+    run = read_run(make(tmp_path / "run", (0,), 3.0))
+    files = draw_curves([run], tmp_path / "out" / "curves")
     assert [p.name for p in files] == ["curves.png", "curves.pdf", "curves.svg"]
     first = [p.read_bytes() for p in files]
     assert [d[:4] for d in first[:2]] == [b"\x89PNG", b"%PDF"]
-    assert [p.read_bytes() for p in draw_curves([run, run], tmp_path / "out" / "curves")] == first
-    other = read_run(make(tmp_path / "other", (0, 1), 4.0))
-    again = [p.read_bytes() for p in draw_curves([run, other], tmp_path / "out" / "curves")]
+    assert [p.read_bytes() for p in draw_curves([run], tmp_path / "out" / "curves")] == first
+    other = read_run(make(tmp_path / "other", (0,), 4.0), "run")
+    again = [p.read_bytes() for p in draw_curves([other], tmp_path / "out" / "curves")]
     assert all(a != b for a, b in zip(again, first, strict=True))  # control
 
 

@@ -42,7 +42,7 @@ def both(folder: Path, stop: int) -> list[dict]:
     """What two processes saw that trained a module of their own, one of them stopped at a step."""
     script = folder.parent / "script.py"
     script.write_text(SCRIPT.format(small=SMALL))
-    on_two_processes(str(script), str(folder), str(stop))
+    on_two_processes(str(script), str(folder), str(stop), forked=True)
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
 
 

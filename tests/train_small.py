@@ -29,13 +29,32 @@ TINY: dict[str, Any] = {
 }
 
 
-def on_two_processes(*command: str) -> None:
-    """Run a script, or ``-m`` and a module, with its arguments by `torchrun`; it must succeed."""
+# What torchrun does, but that its workers are forks: all three import torch once.
+TORCHRUN = """
+import os, runpy, sys
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+import lightning_fabric, torch._dynamo, gradconv.cli, gradconv.train.trainer
+
+def work(*command):
+    sys.argv = list(command)
+    runpy.run_path(command[0], run_name="__main__")
+
+config = LaunchConfig(
+    1, 1, 2, run_id="test", rdzv_backend="c10d", rdzv_endpoint="localhost:0", start_method="fork",
+    max_restarts=0,
+)
+elastic_launch(config, work)(*sys.argv[1:])
+"""
+
+
+def on_two_processes(*command: str, forked: bool = False) -> None:
+    """Run a script, or ``-m`` and a module, with its arguments by `torchrun`; it must succeed.
+
+    A script alone can run in forks of one process.
+    """
+    standalone = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     run = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc-per-node", "2", *command),
-        ],
+        [sys.executable, *(("-c", TORCHRUN) if forked else standalone), *command],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

@@ -206,7 +206,7 @@ def _scale(figure: Figure, axis: Axes) -> None:
     from matplotlib.colors import Normalize
 
     bar = figure.colorbar(ScalarMappable(Normalize(-LIMIT, LIMIT), _map()), cax=axis)
-    bar.set_label("signed order of the mean gap (negative: divergence)", fontsize="small")
+    bar.set_label("signed order of the mean gap", fontsize="small")
     bar.set_ticks([-2, -1, 0, 1, 2], labels=["≤ −2", "−1", "0", "1", "≥ 2"], fontsize="x-small")
 
 

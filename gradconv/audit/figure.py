@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 SHOWN = 6  # layers that get a colour of their own; the rest are grey
+SHORTEST = 6  # characters of a layer's name that stay, its last ones
 TITLES = {"rms_gap": "rms gap", "mean_gap": "mean gap"}
 
 
@@ -57,7 +58,7 @@ def audit_figure(found: Record, title: str = "", style: Style = SCREEN) -> Figur
         for axis, quantity in zip(axes, TITLES, strict=False):
             _draw_gaps(axis, found, quantity, layers, size, room)
         if found["aliasing"]:
-            label = _label("whole", found["aliasing"], room)
+            label = _label("whole", found["aliasing"], 72.0 * panel - 6.5 * style.font)
             _draw(axes[-1], found["aliasing"], "#000000", "o", 5.5 * size, 3, label)
             axes[-1].set_title("operator aliasing")
             axes[-1].set_ylabel("relative error of the output")
@@ -159,19 +160,26 @@ def _draw(
 
 
 def _label(name: str, record: Record, room: float) -> str:
-    """Name, verdict and order; the end of the name where `room`, in points, is short."""
-    text = f": {record['verdict']}"
+    """Name, verdict and order; less of the name, or two lines, where `room`, in points, is short.
+
+    A short name that does not fit on a line with the order goes above it.
+    """
+    text, order = f": {record['verdict']}", ""
     if record["order"] is not None:
         low, high = record["order_interval"]
-        text += f", {record['order']:+.2f}"
+        order = f"{record['order']:+.2f}"
         if low is not None and high is not None:
-            text += f" [{low:+.2f}, {high:+.2f}]"
-    text = text.replace("-", "−")
-    shown = name
-    while len(name) > 3 and text_width(shown + text) > room:
+            order += f" [{low:+.2f}, {high:+.2f}]"
+        order = order.replace("-", "−")
+    whole = f"{name}{text}, {order}" if order else f"{name}{text}"
+    if text_width(whole) <= room:
+        return whole
+    if name == "whole":
+        return f"{name}{text}\n{order}"
+    rest = whole.removeprefix(name)
+    while len(name) > SHORTEST and text_width(f"…{name}{rest}") > room:
         name = name[1:]
-        shown = f"…{name}"
-    return shown + text
+    return f"…{name}{rest}"
 
 
 def _scale(axis: Axes, h: list[float]) -> None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from gradconv.fields.streams import (
+    SMALL,
     SamplePath,
     hermitian_modes,
     mesh_spectrum,
@@ -220,9 +222,8 @@ class SpectralNoise(Noise):
         import scipy.fft
 
         dim = mesh.dim
-        grid = FourierGrid(mesh)
-        j = np.meshgrid(*grid.modes, indexing="ij", sparse=True)
-        amplitude = np.sqrt(self.density(*j))
+        find = _amplitude if mesh.size <= SMALL else _amplitude.__wrapped__
+        amplitude = find(self, mesh)
         axes = tuple(range(dim))
         noisy = np.empty_like(signal)
         for channel, clean in enumerate(signal):
@@ -238,6 +239,13 @@ class SpectralNoise(Noise):
             field = scipy.fft.irfftn(modes, s=mesh.shape, axes=axes, norm="forward")
             np.add(field, clean, out=noisy[channel])
         return noisy
+
+
+@lru_cache(maxsize=64)  # the same for all replicates
+def _amplitude(noise: SpectralNoise, mesh: Mesh) -> np.ndarray:
+    """Root of the density on the modes of a mesh, in real-FFT layout."""
+    j = np.meshgrid(*FourierGrid(mesh).modes, indexing="ij", sparse=True)
+    return np.asarray(np.sqrt(noise.density(*j)))
 
 
 @NOISES.register("power")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from gradconv.errors import InputError
-from gradconv.fields.streams import SamplePath, hermitian_modes, mesh_spectrum
+from gradconv.fields.streams import SMALL, SamplePath, hermitian_modes, mesh_spectrum
 from gradconv.mesh import Mesh
 from gradconv.registry import Choice, Registry
 
@@ -103,17 +103,25 @@ class RandomField(Signal):
         import scipy.fft
 
         largest, dim = self.cutoff(mesh), mesh.dim
-        j = np.arange(-largest, largest + 1, dtype=float)
-        axes = np.meshgrid(*[j] * dim, indexing="ij", sparse=True)
-        scale = np.sqrt(self.power(np.asarray(sum(a * a for a in axes))))
-        shift = 0.5 * mesh.h if grid == "cell" else 0.0
-        phase = np.exp(2j * np.pi * shift * sum(axes)) if shift else 1.0
+        find = _factors if mesh.size <= SMALL else _factors.__wrapped__
+        scale, phase = find(self, mesh, grid)
         fields = []
         for channel in range(channels):
             modes = hermitian_modes(path.generator(channel), dim, largest) * scale * phase
             spectrum = mesh_spectrum(modes, mesh.n)
             fields.append(scipy.fft.irfftn(spectrum, s=mesh.shape, norm="forward"))
         return np.stack(fields)
+
+
+@lru_cache(maxsize=64)  # the same for all replicates
+def _factors(field: RandomField, mesh: Mesh, grid: str) -> tuple[np.ndarray, np.ndarray | float]:
+    """Root of the power of the modes of a mesh, and the phase of its points."""
+    largest, dim = field.cutoff(mesh), mesh.dim
+    j = np.arange(-largest, largest + 1, dtype=float)
+    axes = np.meshgrid(*[j] * dim, indexing="ij", sparse=True)
+    scale = np.sqrt(field.power(np.asarray(sum(a * a for a in axes))))
+    shift = 0.5 * mesh.h if grid == "cell" else 0.0
+    return scale, np.exp(2j * np.pi * shift * sum(axes)) if shift else 1.0
 
 
 @lru_cache(maxsize=64)

@@ -21,6 +21,8 @@ from gradconv.mesh import Mesh
 
 ROLES = {"signal": 0, "noise": 1}
 SEEDS = 256  # replicates seeded together; part of the definition of a stream
+SMALL = 2**12
+"""Most cells of a mesh whose tables are kept: on larger ones a draw costs more than they do."""
 
 
 @dataclass(frozen=True)
@@ -161,10 +163,10 @@ def hermitian_modes(rng: np.random.Generator, dim: int, largest: int) -> np.ndar
     """
     z = np.empty((2 * largest + 1,) * dim)
     z[(largest,) * dim] = rng.standard_normal()
-    for shell in range(1, largest + 1):
-        for face in _faces(shell, largest, dim):
-            block = z[face]
-            block[...] = rng.standard_normal(block.shape)
+    faces = _kept_faces if z.size <= SMALL else _faces
+    for face in faces(largest, dim):
+        block = z[face]
+        block[...] = rng.standard_normal(block.shape)
     mirrored = z[(slice(None, None, -1),) * dim]
     # real iid z to Hermitian c: E|c|² = 1 and E c² = 0 off the origin, c_0 = z_0
     return 0.5 * ((z + mirrored) + 1j * (z - mirrored))
@@ -195,15 +197,20 @@ def mesh_spectrum(modes: np.ndarray, n: int, nyquist: str = "none") -> np.ndarra
             low, high = (np.take(modes, [i], axis=axis) for i in (0, 2 * m))
             inner = modes[(slice(None),) * axis + (slice(1, 2 * m),)]
             modes = np.concatenate([(low + high) / np.sqrt(2.0), inner], axis=axis)
-        indices = np.arange(-m, m)
-    else:
-        indices = np.arange(-m, m + 1)
+    layout = _layout if n**dim <= SMALL else _layout.__wrapped__
+    last, target = layout(m, n, dim, nyquist == "white")
     full = np.zeros((n,) * (dim - 1) + (n // 2 + 1,), dtype=complex)
-    last = np.flatnonzero((indices >= 0) | (2 * indices == -n))
-    columns = np.abs(indices[last])
-    target = np.ix_(*([indices % n] * (dim - 1)), columns)
     full[target] = modes[..., last]
     return full
+
+
+@lru_cache(maxsize=64)  # a sweep asks for each of its meshes again and again
+def _layout(m: int, n: int, dim: int, folded: bool) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """Which columns of the modes a real-FFT array has, and where all of them go."""
+    indices = np.arange(-m, m) if folded else np.arange(-m, m + 1)
+    last = np.flatnonzero((indices >= 0) | (2 * indices == -n))
+    columns = np.abs(indices[last])
+    return last, np.ix_(*([indices % n] * (dim - 1)), columns)
 
 
 def _doubling(n: int) -> list[int]:
@@ -213,14 +220,20 @@ def _doubling(n: int) -> list[int]:
     return sizes
 
 
-def _faces(shell: int, centre: int, dim: int) -> Iterator[tuple[slice, ...]]:
-    """Disjoint faces of the cube |j|_∞ = shell, as slices of an array centred at `centre`."""
-    inner = slice(centre - shell + 1, centre + shell)
-    whole = slice(centre - shell, centre + shell + 1)
-    for axis in range(dim):
-        for end in (centre - shell, centre + shell):
-            yield (
-                *(inner,) * axis,
-                slice(end, end + 1),
-                *(whole,) * (dim - axis - 1),
-            )
+@lru_cache(maxsize=16)
+def _kept_faces(largest: int, dim: int) -> tuple[tuple[slice, ...], ...]:
+    return tuple(_faces(largest, dim))
+
+
+def _faces(largest: int, dim: int) -> Iterator[tuple[slice, ...]]:
+    """Disjoint faces of the cubes |j|_∞ = 1 to `largest`, as slices of an array of such modes."""
+    for shell in range(1, largest + 1):
+        inner = slice(largest - shell + 1, largest + shell)
+        whole = slice(largest - shell, largest + shell + 1)
+        for axis in range(dim):
+            for end in (largest - shell, largest + shell):
+                yield (
+                    *(inner,) * axis,
+                    slice(end, end + 1),
+                    *(whole,) * (dim - axis - 1),
+                )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
 from gradconv.backend import NUMPY
 from gradconv.fields import SamplePath
 from gradconv.fields.noise import join
+from gradconv.fields.streams import SMALL
+from gradconv.fields.target import Target
 from gradconv.mesh import FourierGrid, Mesh, MeshHierarchy
 from gradconv.problem import Problem
 
@@ -53,7 +55,8 @@ class InputSource:
         """m(D)u on a mesh, shape as `signal`."""
         if self.problem.target.name == "identity":
             return signal
-        multiplier = self.problem.target.on_grid(FourierGrid(mesh))
+        find = _multiplier if mesh.size <= SMALL else _multiplier.__wrapped__
+        multiplier = find(self.problem.target, mesh)
         modes = NUMPY.rfftn(signal, mesh.dim) * multiplier
         return np.asarray(NUMPY.irfftn(modes, mesh.shape))
 
@@ -156,3 +159,8 @@ class InputSource:
         return join(
             [p.noise.apply(u, mesh, path, coupled) for u, path in zip(signals, paths, strict=True)]
         )
+
+
+@lru_cache(maxsize=64)  # the same for all replicates
+def _multiplier(target: Target, mesh: Mesh) -> np.ndarray:
+    return target.on_grid(FourierGrid(mesh))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -43,7 +44,10 @@ class EmbeddedPhotographs(ImageSource):
         return digest.hexdigest()
 
 
+@lru_cache(maxsize=len(EMBEDDED))  # a run opens each several times; all of them are 5 MB
 def _pixels(title: str) -> np.ndarray:
-    """The 8-bit image that the signal of the same name scales to [0, 1]."""
+    """The 8-bit image that the signal of the same name scales to [0, 1]; it is shared."""
     (image,) = Photograph(title).images()
-    return np.rint(image * 255).astype(np.uint8)
+    pixels = np.rint(image * 255).astype(np.uint8)
+    pixels.flags.writeable = False
+    return pixels

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -83,6 +83,7 @@ class Piece(NamedTuple):
     components: tuple[Any, ...] | None
 
 
+@lru_cache(maxsize=4096)
 def rational(x: float) -> Any:
     """A double as the fraction that it is meant to be, if it is one."""
     import sympy

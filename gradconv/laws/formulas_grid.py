@@ -32,6 +32,11 @@ from gradconv.problem import Problem
 class GridWriter(Writer):
     """Writes the pieces of a kernel that lives on the grid."""
 
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self._slopes: dict[tuple[float, Lags], tuple[Any, ...]] = {}
+        self._coefficients: dict[tuple[float, Lags], Any] = {}
+
     def pieces_of(self, density: Density, origin: str) -> Iterator[Piece]:
         """Moments of the spectrum, and covariances of neighbouring pixels."""
         problem, formula, transfer = self.problem, self.formula, self.transfer
@@ -92,14 +97,22 @@ class GridWriter(Writer):
         """Coefficient of h^power k^mu in each slope."""
         import sympy
 
-        found = []
-        for slope in self.formula.slopes:
-            terms = slope_series(slope, self.k, self.h)
-            found.append(sum((c for p, nu, c in terms if (p, nu) == (power, mu)), sympy.Integer(0)))
-        return tuple(found)
+        if (power, mu) not in self._slopes:
+            found = []
+            for slope in self.formula.slopes:
+                terms = slope_series(slope, self.k, self.h)
+                same = (c for p, nu, c in terms if (p, nu) == (power, mu))
+                found.append(sum(same, sympy.Integer(0)))
+            self._slopes[power, mu] = tuple(found)
+        return self._slopes[power, mu]
 
     def _symbol_coefficient(self, power: int, mu: Lags) -> Any:
         """Coefficient of h^power k^mu in σ: moments of a stencil's weights, or parameters."""
+        if (power, mu) not in self._coefficients:
+            self._coefficients[power, mu] = self._sum_of_weights(power, mu)
+        return self._coefficients[power, mu]
+
+    def _sum_of_weights(self, power: int, mu: Lags) -> Any:
         import sympy
 
         coefficients = self._series(power, mu)

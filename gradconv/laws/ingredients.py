@@ -110,10 +110,16 @@ class Power(NamedTuple):
 
     def symbol(self, density: Density, dim: Any) -> Any:
         """The exponent in the symbols of the density and `dim`."""
-        import sympy
-
-        number, alpha, axes, mesh = (sympy.nsimplify(x) for x in self)
+        number, alpha, axes, mesh = map(simplest_number, self)
         return number + alpha * density.alpha_symbol + axes * dim + mesh * density.mesh_symbol
+
+
+@lru_cache(maxsize=4096)  # a law has few different exponents, in thousands of pieces
+def simplest_number(x: float) -> Any:
+    """A double as the rational or the constant that it is meant to be."""
+    import sympy
+
+    return sympy.nsimplify(x)
 
 
 def read_density(expression: Any, values: dict[Any, float], square: Any, h: Any) -> Density:
@@ -312,7 +318,7 @@ def transfer_of(problem: Problem) -> Transfer:
 def _read_taps(taps: tuple[tuple[int, ...], tuple[float, ...]], single: bool) -> Transfer:
     import sympy
 
-    weights = {o: sympy.nsimplify(w) for o, w in zip(*taps, strict=True)}
+    weights = {o: simplest_number(w) for o, w in zip(*taps, strict=True)}
     if sum(weights.values()) != 1:
         raise LawError(
             f"`restriction` must keep constants for a law; its weights sum to "
@@ -350,9 +356,9 @@ def flat_covariance(transfer: Transfer) -> list[tuple[float, dict[int, float]]]:
     """
     import sympy
 
-    autocorrelation = {0: sympy.nsimplify(transfer.rows[0])}
+    autocorrelation = {0: simplest_number(transfer.rows[0])}
     for lag, value in enumerate(transfer.rows[1:], start=1):
-        autocorrelation[lag] = autocorrelation[-lag] = sympy.nsimplify(value)
+        autocorrelation[lag] = autocorrelation[-lag] = simplest_number(value)
     if transfer.single:  # one step, whatever f: the lags beyond the taps' reach are empty
         return [(0.0, {0: float(autocorrelation[0])})]
     reach = len(transfer.rows) - 1

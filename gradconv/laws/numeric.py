@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import reduce
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -111,7 +110,8 @@ def _sum(part: Any, values: dict[Any, Any], reach: int, depth: int) -> Any:
         ]
         variables.append(variable)
         ranges.append(range(round(ends[0]), round(ends[1]) + 1))
-    points = np.array(list(product(*ranges)), dtype=float).reshape(-1, len(ranges))
+    axes = np.meshgrid(*ranges, indexing="ij")
+    points = np.stack([a.ravel() for a in axes], axis=1).astype(float)
     bound = {v: points[:, c].reshape(-1, *(1,) * depth) for c, v in enumerate(variables)}
     inside = {**values, **bound}
     if len(points) > LARGE and not part.function.has(sympy.Sum):

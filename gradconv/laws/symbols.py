@@ -16,6 +16,7 @@ from gradconv.problem import Problem
 TWO_PI = 2.0 * np.pi
 
 
+@lru_cache(maxsize=8)
 def wave_numbers(dim: int) -> Any:
     """Symbols k_1, …, k_dim of the frequencies in radians per box."""
     import sympy
@@ -38,6 +39,13 @@ def formula_of(kernel: Kernel) -> KernelFormula:
     LawError
         If the kernel gives none.
     """
+    if type(kernel).__hash__ is object.__hash__:  # told apart by identity
+        return _formula_of(kernel)
+    return _formula_of.__wrapped__(kernel)
+
+
+@lru_cache(maxsize=64)  # every level of every quantity asks
+def _formula_of(kernel: Kernel) -> KernelFormula:
     formula = kernel.formula(wave_numbers(kernel.dim), mesh_size())
     if formula is None:
         raise LawError(

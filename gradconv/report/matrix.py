@@ -15,7 +15,7 @@ FIRST = ("none", "pixel", "uniform", "salt-and-pepper", "poisson", "white")
 LAST = 100  # place of a noise that is none of the first ones
 METHODS = {
     "window": "a fit on levels that the law shows to be asymptotic",
-    "sum": "a fit; the law’s sum of terms is held against the data",
+    "sum": "a fit; of the law, the sum of its terms is held against the data",
     "fit": "a fit",
     "sample": "the slope of sampled values between the coarsest and the finest gap",
     "": "",

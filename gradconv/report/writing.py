@@ -7,15 +7,14 @@ from collections.abc import Callable
 
 from markupsafe import Markup, escape
 
-GREEK = dict(
-    zip(
-        "alpha beta gamma delta epsilon varepsilon zeta eta theta kappa lambda mu nu xi pi rho "
-        "sigma tau phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi "
-        "Omega".split(),
-        "αβγδεεζηθκλμνξπρστφφχψωΓΔΘΛΞΠΣΦΨΩ",
-        strict=True,
-    )
+LOWER = (
+    *("alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta"),
+    *("kappa", "lambda", "mu", "nu", "xi", "pi", "rho", "sigma", "tau", "phi", "varphi"),
+    *("chi", "psi", "omega"),
 )
+UPPER = ("Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Phi", "Psi", "Omega")
+GREEK = dict(zip(LOWER, "αβγδεεζηθκλμνξπρστφφχψω", strict=True))
+GREEK |= dict(zip(UPPER, "ΓΔΘΛΞΠΣΦΨΩ", strict=True))
 SIGNS = {
     "cdot": "·",
     "times": "×",
@@ -27,7 +26,7 @@ SIGNS = {
     "ne": "≠",
     "neq": "≠",
     "approx": "≈",
-    "sim": "∼",
+    "sim": "~",
     "propto": "∝",
     "to": "→",
     "rightarrow": "→",
@@ -70,8 +69,11 @@ SPACES = {
     "quad": "1em",
     "!": "0",
 }
-SIZES = ("left", "right", "big", "Big", "bigl", "bigr", "Bigl", "Bigr", "displaystyle", "limits")
-SIZES += ("substack",)
+# What only sets sizes or places is left to the browser.
+SIZES = (
+    *("left", "right", "big", "Big", "bigl", "bigr", "Bigl", "Bigr"),
+    *("displaystyle", "limits", "substack"),
+)
 NAMES = ("mathrm", "mathit", "mathbf", "operatorname", "text", "textrm", "mathbb", "mathcal")
 TOKENS = re.compile(r"\\(?:[A-Za-z]+|.)|\d+(?:\.\d+)?|\s+|.", re.DOTALL)
 

@@ -162,7 +162,8 @@ def gaps(records: Sequence[Record], style: Style, along: bool) -> Figure:
     rows = -(-len(panels) // columns)
     with style.apply():
         size = style.full / columns
-        figure = Figure(figsize=(style.full, (0.75 * size + 0.35) * rows + 0.5),
+        height = 0.5 * size + 0.6 if along and not wide else 0.75 * size + 0.35
+        figure = Figure(figsize=(style.full, height * rows + 0.5),
                         layout="constrained")  # fmt: skip
         # along an option slopes are compared between panels, else each module has its own scale
         axes = figure.subplots(rows, columns, squeeze=False, sharey="all" if along else "none")
@@ -174,7 +175,7 @@ def gaps(records: Sequence[Record], style: Style, along: bool) -> Figure:
             for record in panels[title]:
                 _gap(axis, record, names.index(_series_name(record, along)))
             _mesh_axis(axis, panels[title], size)
-            axis.set_title(_wrapped(title, int(12.5 * size)), fontsize="small")
+            axis.set_title(_wrapped(title, int(13.0 * size)), fontsize="small")
             if place % columns == 0:
                 axis.set_ylabel("rms gap |g(h) − g(2h)|", fontsize="small")
             if place >= len(panels) - columns:

@@ -58,7 +58,8 @@ def _label(result: Record) -> str:
         return f"{result['title']}: β undecided"
     low, high = beta["order_interval"]
     ends = ("−∞" if low is None else f"{low:+.2f}", "∞" if high is None else f"{high:+.2f}")
-    return f"{result['title']}: β = {beta['order']:+.2f} [{ends[0]}, {ends[1]}]".replace("-", "−")
+    text = f"β = {beta['order']:+.2f} [{ends[0]}, {ends[1]}]".replace("-", "−")
+    return f"{result['title']}: {text}"
 
 
 def _laws(result: Record) -> list[Record]:

@@ -331,9 +331,12 @@ def _levels_legend(part: Any, numbers: Sequence[int]) -> None:
 
 def _frame(axis: Axes, log_y: bool) -> None:
     """Scales that fit what is drawn, and a grid."""
+    from matplotlib.ticker import NullFormatter
+
     lines = axis.get_lines()
     if _wide(v for line in lines for v in np.asarray(line.get_xdata(), dtype=float)):
         axis.set_xscale("log")
+        axis.xaxis.set_minor_formatter(NullFormatter())  # beside decades there is no room
     if log_y and _positive(v for line in lines for v in np.asarray(line.get_ydata(), dtype=float)):
         axis.set_yscale("log")
         _plain_numbers(axis)

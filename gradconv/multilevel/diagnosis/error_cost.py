@@ -16,6 +16,7 @@ from gradconv.multilevel.optimum import optimal_counts, randomised_probabilities
 
 ESTIMATORS = ("single", "multilevel", "randomised")
 RESOLVED = 4.0  # standard errors from which on a mean is known well enough to be a scale
+NORM = "norm of the mean gradient on the finest level"
 AUTOMATIC = (8, 32, 128)  # samples of the single level at the errors that are chosen by default
 
 
@@ -98,7 +99,7 @@ def errors_for(whole: LevelTable, epsilons: Sequence[float] | None) -> Errors:
     known = bool(norms[-1] > RESOLVED * norm_errors[-1])
     scale = float(norms[-1]) if known else float(np.sqrt(variance))
     words = (
-        "norm of the mean gradient on the finest level"
+        NORM
         if known
         else "standard deviation of a sample's gradient on the finest level (its mean is not "
         "resolved)"

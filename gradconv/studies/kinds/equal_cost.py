@@ -39,6 +39,11 @@ NAMES = {
     "randomised": "randomised",
 }
 ASIDE = 1.03
+MEAN, SAMPLE = "‖E g‖²", "V$_L$"
+RELATIVE = {
+    MEAN: "the squared norm of its mean",
+    SAMPLE: "that of a single sample (not every mean is resolved)",
+}
 LINES = ((0, (5.0, 2.0)), "-", (0, (3.0, 1.5, 1.0, 1.5)), (0, (1.0, 1.5)))
 LOOKS: Any = dict(zip(NAMES, zip(COLOURS, MARKERS, LINES, strict=False), strict=False))
 
@@ -125,12 +130,12 @@ class EqualCostStudy(StudyKind):
                 )
                 for record in records:
                     place = rows.index(record["restriction"]), cases.index(record["case"])
-                    _draw(axes[place], record)
+                    _draw(axes[place], record, _relative(records))
                     axes[place].set_title(f"{record['case']}, {record['restriction']}")
                 for axis in axes[-1]:
                     axis.set_xlabel("cost [finest gradients]")
                 for axis in axes[:, 0]:
-                    axis.set_ylabel("variance / ‖E g‖²")
+                    axis.set_ylabel(f"variance / {_relative(records)}")
                 _legend(figure)
             found.append(
                 StudyFigure(
@@ -242,6 +247,7 @@ def _check_names(options: Record) -> None:
 def _measured(trainer: Any, part: Record, work: Workplace) -> Record:
     """Moments, forecasts and repeated estimates as JSON values, relative to the squared scale."""
     from gradconv.multilevel.diagnosis.equal_cost import measure_equal_cost
+    from gradconv.multilevel.diagnosis.error_cost import NORM
     from gradconv.multilevel.evaluator import Evaluator
     from gradconv.nn.evaluation import mean_square
     from gradconv.train.making import MOMENTS, work_units
@@ -261,7 +267,7 @@ def _measured(trainer: Any, part: Record, work: Workplace) -> Record:
         progress=work.progress,
     )
     return {
-        "relative_to": found.errors.relative_to,
+        "mean_resolved": found.errors.relative_to == NORM,
         "scale": found.errors.scale,
         "moments": found.prices.moments.to_dict(),
         "costs": {"work units": list(units), "operations": flops},
@@ -311,12 +317,17 @@ def _estimate(budget: float, forecast: Forecast, measured: Measured, scale: floa
     }
 
 
+def _relative(records: list[Record]) -> str:
+    """What variances are drawn relative to: one for all panels, known in each."""
+    return MEAN if all(r["mean_resolved"] for r in records) else SAMPLE
+
+
 def _caption(records: list[Record], steps: int) -> str:
-    meshes = records[0]["meshes"]
+    meshes, by = records[0]["meshes"], _relative(records)
     state = f"after {steps} training steps" if steps else "at their start"
     return (
-        f"Variance of gradient estimates on {meshes[-1]}² relative to the squared "
-        f"{records[0]['relative_to']} against their cost, for networks {state}, on {len(meshes)} "
+        f"Variance of gradient estimates on {meshes[-1]}² relative to {RELATIVE[by]} "
+        f"against their cost, for networks {state}, on {len(meshes)} "
         f"levels from {meshes[0]}² on. Points: measured, with 95 % intervals, side by side; lines: "
         "forecasts K/W from moments of other samples, K = V_L C_L on one scale, (Σ √(V_l C_l))² "
         "with optimal numbers, Σ V_l/n_l Σ n_l C_l with given ones, "
@@ -351,20 +362,22 @@ def _star(value: float, marked: bool) -> str:
     return f"{value:.2f}{'*' if marked else ''}"
 
 
-def _draw(axis: Axes, record: Record) -> None:
+def _draw(axis: Axes, record: Record, by: str) -> None:
+    squared = record["scale"] ** 2  # of the stored numbers; K of one scale is a sample's variance
+    unit = 1.0 if by == MEAN else record["products"]["single"] / squared
     for place, (name, estimates) in enumerate(record["estimates"].items()):
         colour, marker, line = LOOKS[name]
         aside = ASIDE ** (place - 0.5 * (len(LOOKS) - 1))  # intervals beside each other
         ends: Any = [
-            [abs(e["variance_interval"][side] - e["variance"]) for e in estimates]
+            [abs(e["variance_interval"][side] - e["variance"]) / unit for e in estimates]
             for side in (0, 1)
         ]
         budgets = [e["budget"] for e in estimates]
-        law = [record["products"][name] / (w * record["scale"] ** 2) for w in budgets]
+        law = [record["products"][name] / (w * unit * squared) for w in budgets]
         axis.plot(budgets, law, color=colour, linestyle=line)
         axis.errorbar(
             [aside * e["cost"] for e in estimates],
-            [e["variance"] for e in estimates],
+            [e["variance"] / unit for e in estimates],
             yerr=ends,
             color=colour,
             marker=marker,

@@ -10,13 +10,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
-from typing import Any, get_type_hints
+from typing import Any
 
 from hypothesis import strategies as st
 
 from gradconv.errors import InputError
 from gradconv.problem import REGISTERED, Problem
-from gradconv.registry import LARGEST, SMALLEST, Choice
+from gradconv.registry import LARGEST, SMALLEST, Choice, type_hints
 from gradconv.testing.strategies.values import constant, round_candidates
 
 
@@ -67,7 +67,7 @@ def _fields(cls: type[Choice]) -> dict[str, dataclasses.Field[Any]]:
 
 def _list_candidates(cls: Any, field: Any, extreme: bool) -> list[Any]:
     """Values to try for a field, simplest first; none for text that no table knows."""
-    kind = get_type_hints(cls)[field.name]
+    kind = type_hints(cls)[field.name]
     default = [] if field.default is dataclasses.MISSING else [field.default]
     if kind not in DEFAULT_RANGES:
         return default + [text for text in TEXTS.get(field.name, ()) if text not in default]
