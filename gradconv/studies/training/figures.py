@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from gradconv.figures import COLOURS, SCREEN, Style
+from gradconv.figures import COLOURS, SCREEN, Style, settle
 from gradconv.studies.training import panels
 from gradconv.studies.training.comparing import axis_summary, budget_summary
 from gradconv.studies.training.curves import curve, extremes, moments
@@ -48,8 +48,7 @@ def budgets(runs: Runs, style: Style = SCREEN) -> Figure:
                         [r[cost].mean * unit for r in rows],
                         [r["mse"].mean for r in rows],
                         yerr=panels.deviations([r["mse"] for r in rows]),
-                        capsize=2.0,
-                        elinewidth=0.8,
+                        elinewidth=0.8 * style.scale,
                         **marked(STRATEGIES.index(strategy)),
                     )
                 panels.log_log(axis, label if last else "", "test MSE" if cost == "work" else "")
@@ -74,8 +73,7 @@ def convolutions(noise: Runs, depth: Runs | None = None, style: Style = SCREEN) 
                     [e["x"] for e in entries],
                     [e["mse"].mean for e in entries],
                     yerr=panels.deviations([e["mse"] for e in entries]),
-                    capsize=2.0,
-                    elinewidth=0.8,
+                    elinewidth=0.8 * style.scale,
                     **marked(position),
                 )
             for position, strategy in ((0, SINGLE), (2, FULL)):
@@ -86,15 +84,14 @@ def convolutions(noise: Runs, depth: Runs | None = None, style: Style = SCREEN) 
                     [e["x"] * shift for e in entries],
                     [r.value for r in ratios],
                     yerr=[[r.value - r.low for r in ratios], [r.high - r.value for r in ratios]],
-                    capsize=2.5,
                     **marked(position, color=COLOURS[4 + position // 2 * 2]),
                     label=strategy,
                 )
-            row[1].axhline(1.0, color="0.3", linewidth=1.0, linestyle=":")
+            row[1].axhline(1.0, color="0.3", linewidth=style.scale, linestyle=":")
             ticks = list(dict.fromkeys(e["x"] for v in found["lines"].values() for e in v))
             panels.log_log(row[0], label, "test MSE", ticks)
             panels.log_log(row[1], label, "MSE of mfc / of standard", ticks)
-        axes[0, 1].legend(frameon=False, title="ratio, 95 % interval", title_fontsize="small")
+        axes[0, 1].legend(title="ratio, 95 % interval", title_fontsize="small")
         keys = [(f"{conv}, {strategy}", marked(i)) for i, (conv, strategy) in enumerate(names)]
         panels.legend(figure, keys)
     return figure
@@ -199,5 +196,7 @@ def drawings(results: Mapping[str, Record], style: Style) -> dict[str, Figure]:
     for name, (blocks, draw) in FIGURES.items():
         if blocks[0] in results:
             runs: list[Any] = [results[b]["runs"] for b in blocks if b in results]
-            found[name] = draw(*runs, style=style)
+            with style.apply():
+                found[name] = draw(*runs, style=style)
+                settle(found[name])
     return found

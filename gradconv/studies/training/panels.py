@@ -91,7 +91,7 @@ def log_log(axis: Axes, x: str, y: str, ticks: Sequence[float] = ()) -> None:
     axis.set_yscale("log")
     axis.set_xlabel(x)
     axis.set_ylabel(y)
-    axis.grid(True, which="major", color="0.9", linewidth=0.6)
+    axis.grid(True, which="major")
     for side in (axis.xaxis, axis.yaxis):
         low, high = side.get_view_interval()
         subs = (1.0, 2.0, 5.0) if high < WIDE * low else (1.0,)
@@ -128,4 +128,4 @@ def legend(figure: Figure, entries: Sequence[tuple[str, Look]]) -> None:
 
     handles = [Line2D([], [], label=name, **look) for name, look in entries]
     columns = min(len(entries), 6 if sum(len(n) for n, _ in entries) < 70 else 2)
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
