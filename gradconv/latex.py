@@ -172,8 +172,9 @@ def _character(c: str) -> str:
         return rf"\({MATHEMATICS[c]}\)"
     if c in ESCAPES or c.isascii():
         return ESCAPES.get(c, c)
-    base, accent = unicodedata.normalize("NFD", c)[:2].ljust(2)
-    return rf"\{ACCENTS[accent]}{{{base}}}" if accent in ACCENTS else c
+    parts = unicodedata.normalize("NFD", c)
+    accent = ACCENTS.get(parts[1:])
+    return rf"\{accent}{{{parts[0]}}}" if accent else c
 
 
 def _alternating(count: int) -> list[bool]:

@@ -60,7 +60,7 @@ def phase_figure(document: Record, style: Style = SCREEN) -> Figure:
         height = bottom + len(kernels) * (high + 2.7 * em)
         figure = Figure(figsize=(style.full, height))
 
-        def place(x: float, y: float, w: float, h: float) -> tuple[float, ...]:
+        def place(x: float, y: float, w: float, h: float) -> tuple[float, float, float, float]:
             return x / style.full, y / height, w / style.full, h / height
 
         for i, kernel in enumerate(kernels):
