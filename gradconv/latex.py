@@ -172,15 +172,9 @@ def _character(c: str) -> str:
         return rf"\({MATHEMATICS[c]}\)"
     if c in ESCAPES or c.isascii():
         return ESCAPES.get(c, c)
-<<<<<<< HEAD
     parts = unicodedata.normalize("NFD", c).ljust(2)
     base, accent = parts[0], parts[1]
     return rf"\{ACCENTS[accent]}{{{base}}}" if accent in ACCENTS else c
-=======
-    parts = unicodedata.normalize("NFD", c)
-    accent = ACCENTS.get(parts[1:])
-    return rf"\{accent}{{{parts[0]}}}" if accent else c
->>>>>>> h-figures
 
 
 def _alternating(count: int) -> list[bool]:
