@@ -236,7 +236,8 @@ FIGURES: dict[str, Callable[[], Draw]] = {
     "curves of three runs": lambda: lambda style: curves_figure(curves(3), style),
     "diagnosis": diagnosed,
 }
-COLUMN = ("gap of one panel",)  # as wide as a column; the others span the page
+# As wide as a column; the others span the page.
+COLUMN = ("gap of one panel", "kernels in 1-D", "kernels in 2-D")
 MADE: dict[str, Draw] = {}
 
 

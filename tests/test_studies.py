@@ -32,7 +32,12 @@ scale = 2.0
 """
 
 
-@pytest.mark.parametrize("name", NAMES)
+# A minute of processor time between them; their kinds have quicker tests of their own.
+SLOW = ("depth", "multilevel")
+SMOKE = [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in NAMES]
+
+
+@pytest.mark.parametrize("name", SMOKE)
 def test_the_smoke_size_runs(name: str, tmp_path: Path) -> None:
     study = load_study(name, STUDIES)
     results = run_study(study, "smoke", tmp_path)
