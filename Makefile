@@ -8,6 +8,9 @@ WORKERS ?= 2
 
 BIN   := .venv/bin
 STAMP := .venv/.installed
+# Published operators, which one study audits; what builds the documentation.
+COMPARE := .venv/.compare
+DOCS := .venv/.docs
 # One thread for each test process: more would only compete for the cores.
 # pytest-benchmark is left out because it warns when the tests are spread over
 # processes, and a warning is an error.
@@ -15,7 +18,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:benchmark \
 	-n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint corpus bench clean
+.PHONY: help demo test test-all test-browser lint docs studies studies-full figures report corpus bench clean
 
 help: ## say what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | \
@@ -28,13 +31,38 @@ test: $(STAMP) ## run the tests, but for the slow ones
 	$(PYTEST)
 
 test-all: $(STAMP) ## run all tests; those of a GPU skip where there is none
-	$(PYTEST) -m ""
+	$(PYTEST) -m "not browser"
+	$(MAKE) test-browser
+
+test-browser: $(STAMP) ## test the report in a headless Chromium
+	@command -v chromedriver > /dev/null || { \
+		echo "the tests of the report need chromium and chromedriver, which are not here;" >&2; \
+		echo "Debian, as root: apt-get install chromium chromium-driver" >&2; \
+		exit 1; }
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:benchmark -m browser \
+		tests/test_report_browser.py
 
 lint: $(STAMP) ## check style, format, types and the order of the layers
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+studies: $(COMPARE) ## run every study at a small size, in build/studies/small/
+	$(BIN)/gradconv study --all --size small --workers 2
+
+studies-full: $(COMPARE) ## run every study at full size, in build/studies/full/
+	$(BIN)/gradconv study --all --size full --workers 2
+
+figures: $(STAMP) ## draw the figures and tables of a paper from stored data, in build/figures/
+	$(BIN)/gradconv figures --style one-column
+	$(BIN)/gradconv figures --style two-column
+
+report: $(STAMP) ## make the report of stored data, build/report.html
+	$(BIN)/gradconv report -o build/report.html
+
+docs: $(DOCS) ## build the documentation in build/docs; a warning is an error
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
 
 corpus: $(STAMP) ## make a corpus of 144 photographs from Debian packages, in corpus/
 	$(BIN)/python studies/corpus/prepare.py corpus
@@ -66,4 +94,17 @@ $(STAMP): pyproject.toml constraints.txt
 	PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 		$(BIN)/python -m pip install --disable-pip-version-check \
 		-c constraints.txt -e '.[dev]'
+	touch $@
+
+$(COMPARE): $(STAMP)
+	PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+		$(BIN)/python -m pip install --disable-pip-version-check \
+		-c constraints.txt -e '.[compare]'
+	touch $@
+
+# What builds the documentation; the tests do without.
+$(DOCS): $(STAMP)
+	PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+		$(BIN)/python -m pip install --disable-pip-version-check \
+		-c constraints.txt -e '.[docs]'
 	touch $@

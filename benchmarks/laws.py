@@ -22,13 +22,14 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from benchmarks.run import environment, seconds
+from benchmarks.run import environment
 from gradconv import MeshHierarchy, Problem, sweep
 from gradconv.atlas.exact import Group, measured_parts, measured_spectra
 from gradconv.errors import LawError
 from gradconv.gradient import expected_gradients
 from gradconv.laws import mean
 from gradconv.laws.mean import mean_terms
+from gradconv.nn.timing import elapsed
 
 KERNELS = ("stencil", "mfc")
 NOISES = ("none", "pixel", "white", "power:0.7", "matern:1.5:0.1")
@@ -81,7 +82,7 @@ def measure(dim: int) -> dict[str, Any]:
             ("means one by one", lambda: [expected_gradients(p, levels) for p in cells]),
             ("means at once", lambda: batched(dim, levels)),
         ):
-            times.setdefault(name, []).append(seconds(work))
+            times.setdefault(name, []).append(elapsed(work).wall)
     median = {name: float(np.median(values)) for name, values in times.items()}
     return {
         "dim": dim,

@@ -72,7 +72,7 @@ def grow(kernel: str, n: int, threads: int, bound: float) -> int:
         problem,
         MeshHierarchy.powers_of_two(2, last - 5, last),
         replicates=64,
-        memory=bound * GIB,
+        memory=bound,
         threads=threads,
     )
     return peak() - before

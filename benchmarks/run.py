@@ -40,6 +40,7 @@ import gradconv
 from benchmarks.memory import MemoryUse, memory_uses
 from gradconv import MeshHierarchy, Problem
 from gradconv.gradient import InputSource, LevelInputs, autograd_gradients
+from gradconv.nn.timing import PairedRatio, elapsed, processor_name
 from gradconv.sampling import GIB, LevelGradients, plan_sampling
 
 BOUND = 3.0  # what a/b should not exceed
@@ -56,23 +57,6 @@ WORK, LOOP_WORK, LOOP_LARGEST = 2**22, 2**19, 2**22
 
 
 @dataclass(frozen=True)
-class Ratio:
-    """Median, smallest and largest of paired repeats."""
-
-    median: float
-    least: float
-    most: float
-
-    @classmethod
-    def of(cls, over: list[float], under: list[float]) -> Ratio:
-        values = [o / u for o, u in zip(over, under, strict=True)]
-        return cls(statistics.median(values), min(values), max(values))
-
-    def __str__(self) -> str:
-        return f"{self.median:.2f} ({self.least:.2f}–{self.most:.2f})"
-
-
-@dataclass(frozen=True)
 class Timing:
     """Results on one mesh; times are seconds for one replicate on all levels."""
 
@@ -85,8 +69,8 @@ class Timing:
     setup: float
     sweep: float
     ffts: float
-    sweep_over_ffts: Ratio
-    loop_over_sweep: Ratio | None
+    sweep_over_ffts: PairedRatio
+    loop_over_sweep: PairedRatio | None
 
     @property
     def within(self) -> bool:
@@ -101,12 +85,6 @@ def hierarchy(dim: int, n: int) -> MeshHierarchy:
     return MeshHierarchy(dim, tuple(sizes))
 
 
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
 def measure(kernel: str, dim: int, n: int, repeats: int, autograd: bool = True) -> Timing:
     """Time one kernel on one mesh."""
     problem = Problem(kernel, signal="cartoon", noise="pixel:0.5", setting="coarsening", dim=dim)
@@ -118,7 +96,7 @@ def measure(kernel: str, dim: int, n: int, repeats: int, autograd: bool = True) 
         seed=0,
         dtype="float64",
         device="cpu",
-        memory=16 * GIB,
+        memory=16.0,
         threads=1,
     )
     batch = plan.batch
@@ -147,8 +125,8 @@ def measure(kernel: str, dim: int, n: int, repeats: int, autograd: bool = True) 
                     scipy.fft.rfftn(x, workers=1)
 
     sample()  # warm caches, allocator and plans
-    bare = min((batched, looped), key=lambda work: min(seconds(work) for _ in range(3)))
-    pairs = [(seconds(sample), seconds(bare)) for _ in range(repeats)]
+    bare = min((batched, looped), key=lambda work: min(elapsed(work).wall for _ in range(3)))
+    pairs = [(elapsed(sample).wall, elapsed(bare).wall) for _ in range(repeats)]
     sweep, ffts = ([t / replicates for t in times] for times in zip(*pairs, strict=True))
     loop_over_sweep = None
     if autograd and n**dim <= LOOP_LARGEST:
@@ -163,7 +141,7 @@ def measure(kernel: str, dim: int, n: int, repeats: int, autograd: bool = True) 
         setup,
         statistics.median(sweep),
         statistics.median(ffts),
-        Ratio.of(sweep, ffts),
+        PairedRatio.of(sweep, ffts),
         loop_over_sweep,
     )
 
@@ -175,7 +153,7 @@ def _loop(
     sample: Callable[[], None],
     replicates: int,
     repeats: int,
-) -> Ratio:
+) -> PairedRatio:
     """Autograd over the sweep; the loop takes so long that a few replicates must do."""
     few = max(1, min(len(inputs[-1].x), LOOP_WORK // levels.finest.size))
 
@@ -186,10 +164,10 @@ def _loop(
     if levels.finest.size <= LOOP_WORK:
         loop()
     pairs = [
-        (seconds(loop) / few, seconds(sample) / replicates)
+        (elapsed(loop).wall / few, elapsed(sample).wall / replicates)
         for _ in range(repeats if levels.finest.size <= LOOP_WORK else 1)
     ]
-    return Ratio.of(*([*times] for times in zip(*pairs, strict=True)))
+    return PairedRatio.of(*([*times] for times in zip(*pairs, strict=True)))
 
 
 def environment() -> dict[str, str]:
@@ -200,6 +178,7 @@ def environment() -> dict[str, str]:
         "scipy": scipy.__version__,
         "torch": torch.__version__,
         "cores": str(os.cpu_count()),
+        "processor": processor_name(),
         "machine": f"{platform.system()} {platform.machine()}",
         "dtype": "float64",
         "threads": "1",

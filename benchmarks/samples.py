@@ -14,8 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,17 +24,12 @@ from rich.table import Table
 from benchmarks.run import environment
 from gradconv import MeshHierarchy
 from gradconv.images import IMAGES, Tiles
+from gradconv.nn.timing import elapsed
 from gradconv.samplers import NoisySampler
 from gradconv.train import TASKS
 
 SPECS = ("denoise:0.2", "denoise:0.1:0.4", "deblur", "inpaint", "superres")
 SAMPLES = 128
-
-
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def case(
@@ -52,9 +45,9 @@ def case(
     for turn in range(turns + 2):
         numbers = range(turn * SAMPLES, (turn + 1) * SAMPLES)
         row = (
-            seconds(lambda numbers=numbers: sampler.draw(numbers, levels)),
-            seconds(lambda: torch.randn(cells)),
-            seconds(lambda numbers=numbers: [tiles(m) for m in numbers]),
+            elapsed(lambda numbers=numbers: sampler.draw(numbers, levels)).wall,
+            elapsed(lambda: torch.randn(cells)).wall,
+            elapsed(lambda numbers=numbers: [tiles(m) for m in numbers]).wall,
         )
         if turn >= 2:
             for values, value in zip((made, bare, cut), row, strict=True):

@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
 
@@ -28,18 +26,13 @@ from torch import nn
 from benchmarks.run import environment
 from gradconv.nn import MeshFreeConv2d, UnresolvedKernelWarning
 from gradconv.nn.engine import compiled
+from gradconv.nn.timing import in_turn
 
 # cells an axis, samples, channels in and out
 CASES = (
     (8, 192, 64, 64), (16, 96, 64, 64), (32, 48, 64, 64),
     (4, 64, 1, 64), (8, 48, 1, 64), (8, 192, 1, 64), (8, 192, 64, 1),
 )  # fmt: skip
-
-
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def case(n: int, batch: int, ins: int, outs: int, repeats: int) -> dict[str, object]:
@@ -67,12 +60,9 @@ def case(n: int, batch: int, ins: int, outs: int, repeats: int) -> dict[str, obj
     error = float((step(layer).detach() - reference).abs().max() / reference.abs().max())
     if not error < 1e-4:
         raise RuntimeError(f"the two ways differ by {error:.1e} on {n}²")
-    times = np.array(
-        [
-            (seconds(lambda: step(layer)), seconds(by_rows), seconds(lambda: step(convolution)))
-            for _ in range(repeats + 2)
-        ]
-    )[2:]
+    works = [lambda: step(layer), by_rows, lambda: step(convolution)]
+    taken = in_turn(works, repeats, warm=2)
+    times = np.array([[one.wall for one in column] for column in taken]).T
     return {
         "n": n,
         "samples": batch,

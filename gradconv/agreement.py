@@ -81,7 +81,7 @@ class Extent:
 
 
 def extent(
-    problem: Problem, hierarchy: MeshHierarchy, replicates: int, memory: float = 4 * GIB
+    problem: Problem, hierarchy: MeshHierarchy, replicates: int, memory: float = 4.0
 ) -> Extent:
     """Levels on which the full law costs no more than a sweep, and fits in the memory.
 
@@ -97,7 +97,7 @@ def extent(
     replicates : int
         Sample paths of the sweep.
     memory : float
-        Bound in bytes.
+        Bound in GiB.
     """
     cells = [float(mesh.size) for mesh in hierarchy.meshes]
     slopes = problem.convolution.theta.size
@@ -108,11 +108,11 @@ def extent(
     spent = MEAN_WORK * slopes * sum(cells[:means])
     variances = _fitting(cells, VARIANCE_WORK * slopes * entries, budget - spent)
     costly = "would take longer than the sweep"
-    large = f"would not fit in {memory / GIB:.3g} GiB"
+    large = f"would not fit in {memory:.3g} GiB"
     reasons = {"mean_gap": costly, "variance": costly}
     kept = {"mean_gap": means, "variance": min(means, variances)}
     for quantity in kept:
-        while kept[quantity] and _bytes(problem, cells, kept[quantity], quantity) > memory:
+        while kept[quantity] and _bytes(problem, cells, kept[quantity], quantity) > memory * GIB:
             kept[quantity] -= 1
             reasons[quantity] = large
     levels, why = {}, {}
@@ -150,12 +150,21 @@ def _bytes(problem: Problem, cells: list[float], levels: int, quantity: str) -> 
     return total
 
 
+def _same(one: Problem, other: Problem) -> bool:
+    """Whether two problems are one: a description leaves out parameters of the kernel."""
+    return (
+        one.describe() == other.describe()
+        and one.target == other.target
+        and np.array_equal(one.convolution.theta, other.convolution.theta)
+    )
+
+
 def compare(
     law: Law,
     sweep: Sweep,
     values: Mapping[str, np.ndarray] | None = None,
     *,
-    memory: float = 4 * GIB,
+    memory: float = 4.0,
 ) -> dict[str, Agreement]:
     """Hold a law against a sweep of the same problem.
 
@@ -176,7 +185,7 @@ def compare(
         What ``law.evaluate(sweep.hierarchy)`` gave, NaN on levels to leave out. Default: evaluated
         on the levels of `extent`.
     memory : float
-        Bound of that evaluation, in bytes.
+        Bound of that evaluation, in GiB.
 
     Returns
     -------
@@ -190,7 +199,7 @@ def compare(
     LawError
         If the law cannot be evaluated.
     """
-    if law.problem.describe() != sweep.problem.describe():
+    if not _same(law.problem, sweep.problem):
         raise InputError("`sweep` must be of the law's problem; got another one")
     reasons: Mapping[str, str] = {}
     if values is None:
@@ -222,9 +231,7 @@ def compare(
     return found
 
 
-def agreements(
-    measured: Sweep, *, memory: float = 4 * GIB, threads: int = 1
-) -> dict[str, Agreement]:
+def agreements(measured: Sweep, *, memory: float = 4.0, threads: int = 1) -> dict[str, Agreement]:
     """Derive the law of a sweep's problem and hold it against the sweep, whatever happens.
 
     Where the sampled data speak against a law, fresh paths decide (`confirm`). Where there is no
@@ -235,7 +242,7 @@ def agreements(
     measured : Sweep
         The sweep.
     memory : float
-        Bound on what the law holds at once, in bytes.
+        Bound on what the law holds at once, in GiB.
     threads : int
         Worker threads of the confirmation.
 
@@ -267,7 +274,7 @@ def confirm(
     found: Mapping[str, Agreement],
     measured: Sweep,
     *,
-    memory: float = 4 * GIB,
+    memory: float = 4.0,
     threads: int = 1,
 ) -> dict[str, Agreement]:
     """Repeat a sweep with fresh paths where sampled quantities disagree with the law.

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from gradconv.errors import InputError, shortened
+from gradconv.errors import InputError, shortened, unknown_name
 
 Array = Any  # numpy.ndarray or torch.Tensor: the numerical code is written once for both
 
+_LIBRARIES = ("auto", "numpy", "torch")
 _REAL = {"float64": np.float64, "float32": np.float32}
 _COMPLEX = {"float64": np.complex128, "float32": np.complex64}
 
@@ -39,6 +40,10 @@ class Backend:
             raise InputError(f"`device` must be text; got {shortened(self.device)}")
         if not isinstance(self.dtype, str) or self.dtype not in _REAL:
             raise InputError(f"`dtype` must be float64 or float32; got {shortened(self.dtype)}")
+        if self.library not in _LIBRARIES:
+            raise unknown_name("library", self.library, _LIBRARIES)
+        if self.library == "numpy" and not self.on_cpu:
+            raise InputError(f"`library` numpy needs device cpu; got {shortened(self.device)}")
         if not self.on_cpu:
             self._check_device()
 

@@ -58,11 +58,6 @@ class Sample:
         """Degrees of freedom behind the standard errors (inf where they are given or zero)."""
         return np.inf if self.paths is None else float(self.paths.shape[0] - 1)
 
-    @property
-    def noisy(self) -> bool:
-        """Whether the values carry any sampling error."""
-        return bool(np.any(self.stderr > 0))
-
     def take(self, levels: slice) -> Sample:
         """Restrict the sample to a run of levels."""
         paths = None if self.paths is None else self.paths[:, levels]

@@ -16,7 +16,8 @@ from gradconv.audit.command import audit_command
 from gradconv.claims.command import claims_command
 from gradconv.multilevel.costs.command import cost_command
 from gradconv.multilevel.diagnosis.command import diagnose_command
-from gradconv.studies.command import study_command
+from gradconv.report.command import report_command
+from gradconv.studies.command import figures_command, study_command
 from gradconv.terminal import make_console, progress_bar
 from gradconv.train.command import train_command
 
@@ -118,14 +119,14 @@ def _choice_options(command: Callable[..., None]) -> Callable[..., None]:
 def sweep_command(
     config: Path | None, output: Path | None, as_json: bool, **flags: str | None
 ) -> None:
-    r"""Sweep h toward 0 and fit signed orders of the gradient's gaps.
+    """Sweep h toward 0 and fit signed orders of the gradient's gaps.
 
     Several values of a choice, separated by commas, sweep their product.
 
     \b
-    gradconv sweep --kernel stencil,mfc --noise pixel:0.5 --setting coarsening \
+    gradconv sweep --kernel stencil,mfc --noise pixel:0.5 --setting coarsening \\
                    --restriction average,injection --dim 2 --levels 5:10 -o results
-    """
+    """  # noqa: D301 (click wants the character \b itself)
     settings = _settings(config, {k: v for k, v in flags.items() if v is not None})
     _run(settings, output, as_json, "Gap of the parameter gradient between neighbouring levels")
 
@@ -192,6 +193,8 @@ app.add_command(cost_command)
 app.add_command(diagnose_command)
 app.add_command(train_command)
 app.add_command(study_command)
+app.add_command(figures_command)
+app.add_command(report_command)
 
 
 def _settings(path: Path | None, flags: dict[str, str]) -> SweepConfig:

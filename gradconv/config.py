@@ -17,7 +17,6 @@ from gradconv.mesh import MeshHierarchy
 from gradconv.parallel import check_workers
 from gradconv.problem import Problem
 from gradconv.registry import LARGEST
-from gradconv.sampling import GIB
 from gradconv.sweeps import check_sweep
 
 # Options of which several values make a product, in the order in which results are listed.
@@ -160,10 +159,9 @@ class SweepConfig:
 
     @property
     def manner(self) -> dict[str, Any]:
-        """Arguments of `gradconv.sweep` that all cells share, but for its workers; in bytes."""
-        names = ("replicates", "seed", "dtype", "device", "threads", "confidence")
-        shared = {name: getattr(self, name) for name in names}
-        return {**shared, "memory": self.memory * GIB}
+        """Arguments of `gradconv.sweep` that all cells share, but for its workers."""
+        names = ("replicates", "seed", "dtype", "device", "threads", "confidence", "memory")
+        return {name: getattr(self, name) for name in names}
 
     def problems(self) -> list[tuple[Problem, MeshHierarchy]]:
         """Every cell of the product, checked against its hierarchy; nothing is computed yet.

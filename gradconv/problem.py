@@ -210,6 +210,12 @@ class Problem:
         return f"Problem({', '.join(shown)})"
 
     def describe(self) -> dict[str, str | int]:
-        """Return the choices, as they were given, under the keys of the data contract."""
+        """Return the choices, as they were given, under the keys of the data contract.
+
+        A stencil's size is that of its weights, where they are given.
+        """
         words = {"kernel": type(self.kernel).__name__, **self._labels}
+        size, count = getattr(self.kernel, "size", None), getattr(self.convolution, "count", None)
+        if size is not None and count is not None and size != count:
+            words["kernel"] = f"{words['kernel'].partition(':')[0]}:{count}"
         return {name: words.get(name, getattr(self, name)) for name in CHOICES}

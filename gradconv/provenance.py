@@ -11,7 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("numpy", "scipy", "torch", "xarray", "scikit-image")
+PACKAGES = ("numpy", "scipy", "sympy", "torch", "numba", "xarray", "scikit-image")
+ROOT = Path(__file__).resolve().parent
 
 
 def configuration_hash(configuration: dict[str, Any]) -> str:
@@ -35,8 +36,9 @@ def provenance(configuration: dict[str, Any], seed: int, device: str, dtype: str
     Returns
     -------
     dict
-        Commit and dirty flag of the source tree (None outside one), configuration and its hash,
-        seed, versions, device, dtype. No clock: the same run gives the same provenance.
+        Commit, and whether files of the package differ from it (None outside a source tree);
+        configuration and its hash, seed, versions, device, dtype. No clock: the same run gives the
+        same provenance.
     """
     commit, dirty = _source_state()
     return {
@@ -62,12 +64,34 @@ def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     return found
 
 
+def source_digest(root: Path = ROOT, without: Iterable[str] = ()) -> str:
+    """SHA-256 of the package's source files, as hexadecimal digits.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the package.
+    without : iterable of str
+        Files and folders in it that are left out, as paths below it.
+    """
+    left_out = {Path(name) for name in without}
+    total = hashlib.sha256()
+    for file in sorted(root.rglob("*.py")):
+        path = file.relative_to(root)
+        if path in left_out or left_out.intersection(path.parents):
+            continue
+        total.update(path.as_posix().encode() + b"\0")
+        total.update(file.read_bytes() + b"\0")
+    return total.hexdigest()
+
+
 def _source_state() -> tuple[str | None, bool | None]:
-    root = Path(__file__).resolve().parent.parent
+    root = ROOT.parent
     if not (root / ".git").exists():
         return None, None
     commit = _git(root, "rev-parse", "HEAD")
-    status = _git(root, "status", "--porcelain", "--untracked-files=no")
+    # Only what results follow from: a stored study changes other files of the tree.
+    status = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ROOT.name)
     return commit or None, None if status is None else bool(status)
 
 

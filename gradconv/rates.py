@@ -200,7 +200,10 @@ def _floor_bound(
         return 0.0
     if np.any(sample.stderr[finer] > floors[finer]):
         return 0.0
-    return falls_to_floor(h[usable], sample.values[usable], floors[finer])
+    following = usable.stop
+    return falls_to_floor(
+        h[usable], sample.values[usable], float(h[following]), float(floors[following])
+    )
 
 
 def _fallen(

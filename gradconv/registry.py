@@ -8,6 +8,7 @@ the command line, the configuration file, the stored data and the tests share on
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, ClassVar, Generic, TypeVar, get_type_hints
@@ -20,7 +21,7 @@ T = TypeVar("T", bound="Choice")
 SMALLEST, LARGEST = 1e-9, 1e6
 
 
-class Choice:
+class Choice(ABC):
     """Base of all registered choices; subclasses are frozen dataclasses."""
 
     name: ClassVar[str]
@@ -64,6 +65,8 @@ class Registry(Generic[T]):
         """Class decorator that enters a dataclass under `name`."""
 
         def enter(cls: type[T]) -> type[T]:
+            if name in self._classes:
+                raise InputError(f"`{self.argument}` {name} must be registered once; got {cls!r}")
             cls.name = name
             cls.argument = self.argument
             self._classes[name] = cls
@@ -111,7 +114,7 @@ class Registry(Generic[T]):
 
 # Annotations are text, which takes long to evaluate; type checkers do not see that classes can be
 # hashed.
-type_hints: Callable[[type[Any]], dict[str, Any]] = lru_cache(maxsize=256)(get_type_hints)
+type_hints: Callable[..., dict[str, Any]] = lru_cache(maxsize=256)(get_type_hints)
 
 
 def _arguments(cls: type[Any], argument: str, name: str, rest: str) -> dict[str, Any]:

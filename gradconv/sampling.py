@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gradconv.backend import Backend
-from gradconv.errors import InputError, shortened
+from gradconv.errors import InputError, check_gib, shortened
 from gradconv.gradient import FourierGradient, InputSource, autograd_gradients
 from gradconv.kernels.stencil import Stencil
 from gradconv.mesh import FourierGrid, MeshHierarchy
@@ -88,12 +88,10 @@ def plan_sampling(
             raise InputError(
                 f"`{name}` must be at most {largest[name]:.3g}; got {shortened(value)}"
             )
-    real = isinstance(memory, (int, float)) and not isinstance(memory, bool)
-    if not real or not 0 < memory < 2**60:
-        raise InputError(f"`memory` must be positive and finite; got {shortened(memory)} bytes")
+    check_gib(memory)
     backend = Backend(device, dtype)
     replicates = 1 if problem.deterministic else int(replicates)
-    batch = _batch_size(problem, hierarchy, replicates, memory, threads)
+    batch = _batch_size(problem, hierarchy, replicates, memory * GIB, threads)
     return SamplingPlan(replicates, int(seed), backend, threads, batch)
 
 
@@ -107,9 +105,9 @@ def parameter_names(problem: Problem) -> list[str]:
 
 
 def _batch_size(
-    problem: Problem, hierarchy: MeshHierarchy, replicates: int, memory: float, threads: int
+    problem: Problem, hierarchy: MeshHierarchy, replicates: int, room: float, threads: int
 ) -> int:
-    """Replicates worked on at once by a thread, within the memory bound."""
+    """Replicates worked on at once by a thread, within a bound in bytes."""
     size, channels = hierarchy.finest.size, problem.channels
     source = problem.source_mesh(hierarchy.finest).size
     kernel = problem.convolution
@@ -131,12 +129,12 @@ def _batch_size(
     kept = 6 * 8 * replicates * len(hierarchy) * len(parameter_names(problem))
     fixed = operators + shared + kept
     needed = fixed + max(moments, threads * per_path)
-    if needed > memory:
+    if needed > room:
         raise InputError(
             f"`memory` must hold one replicate a thread on the finest mesh, about "
-            f"{needed / GIB:.3g} GiB here; got {memory / GIB:.3g} GiB"
+            f"{needed / GIB:.3g} GiB here; got {room / GIB:.3g} GiB"
         )
-    fits = int((memory - fixed) // (threads * per_path))
+    fits = int((room - fixed) // (threads * per_path))
     return max(1, min(fits, BATCH_NUMBERS // (size * channels)))
 
 
@@ -209,6 +207,11 @@ class Gathering:
         self.complete = 0
         """How many of the first replicates are there."""
         if done is not None:
+            if done.shape[1:] != shape[1:]:
+                raise InputError(
+                    f"`done` must have shape (replicates, {shape[1]}, {shape[2]}): levels and "
+                    f"parameters; got {done.shape}"
+                )
             self.complete = min(len(done), plan.replicates)
             self._gradients[: self.complete] = done[: self.complete]
 

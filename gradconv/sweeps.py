@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradconv.backend import Backend
+from gradconv.errors import unknown_name
 from gradconv.gradient import expected_gradients, has_expectation
 from gradconv.mesh import MeshHierarchy
 from gradconv.parallel import check_workers
 from gradconv.problem import Problem
 from gradconv.rates import Rate
 from gradconv.sampling import (
-    GIB,
     Checkpoint,
     Progress,
     SamplingPlan,
@@ -70,7 +70,14 @@ class Sweep:
         ----------
         quantity : {"level_norm", "mean_gap", "rms_gap", "variance"}
             What to fit.
+
+        Raises
+        ------
+        InputError
+            If there is no such quantity.
         """
+        if quantity not in QUANTITIES:
+            raise unknown_name("quantity", quantity, QUANTITIES)
         return self.rates[quantity]
 
     @cached_property
@@ -154,7 +161,7 @@ def sweep(
     seed: int = 0,
     dtype: str = "float64",
     device: str = "cpu",
-    memory: float = 4 * GIB,
+    memory: float = 4.0,
     threads: int = 1,
     workers: int = 1,
     scheduler: str | None = None,
@@ -182,7 +189,7 @@ def sweep(
     device : str
         ``"cpu"`` or a torch device.
     memory : float
-        Bound on what the sweep, or each of its workers, holds at once, in bytes.
+        Bound on what the sweep, or each of its workers, holds at once, in GiB.
     threads : int
         Worker threads.
     workers : int
@@ -329,8 +336,9 @@ def _notes(problem: Problem, hierarchy: MeshHierarchy, sample: GradientSample) -
     if coarse:
         why = problem.convolution.unresolved(1.0 / coarse[0])
         notes.append(f"not resolved up to n={coarse[-1]}: {why}")
-    if problem.restriction.name == "bilinear_corners":
-        notes.append("bilinear_corners depends on the position: no power law is to be expected")
+    if not problem.restriction.shift_invariant:
+        name = problem.restriction.name
+        notes.append(f"{name} depends on the position: no power law is to be expected")
     if problem.setting == "coarsening" and not problem.signal.refinable:
         notes.append("an image has no limit h -> 0: orders are slopes over its own levels")
     if problem.deterministic:

@@ -2,55 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gradconv.errors import InputError
+from gradconv.latex import plain, tex
 
-# Characters that LaTeX reads as commands, or that fonts of pdfTeX lack.
-ESCAPES = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\(<\)",
-    ">": r"\(>\)",
-    "–": "--",
-    "−": r"\(-\)",
-    "±": r"\(\pm\)",
-    "×": r"\(\times\)",
-    "·": r"\(\cdot\)",
-    "→": r"\(\to\)",
-    "≈": r"\(\approx\)",
-    "∝": r"\(\propto\)",
-    "∞": r"\(\infty\)",
-    "∇": r"\(\nabla\)",
-    "∂": r"\(\partial\)",
-    "‖": r"\(\|\)",
-    "“": "``",
-    "”": "''",
-    "≤": r"\(\le\)",
-    "≥": r"\(\ge\)",
-    "α": r"\(\alpha\)",
-    "β": r"\(\beta\)",
-    "γ": r"\(\gamma\)",
-    "θ": r"\(\theta\)",
-    "λ": r"\(\lambda\)",
-    "σ": r"\(\sigma\)",
-    "τ": r"\(\tau\)",
-    "√": r"\(\surd\)",
-    "½": r"\(\frac12\)",
-    "…": r"\dots{}",
-}
-RAISED = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ᵈ", [*"0123456789-+d"], strict=True))
-LOWERED = dict(zip("₀₁₂₃₄₅₆₇₈₉ₗ", [*"0123456789l"], strict=True))
+__all__ = ["Table", "plain", "tex"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +27,10 @@ class Table:
         Cells, as many a row as there are columns. ``**bold**`` is bold.
     notes : tuple of str
         What stands under the table.
+    widths : tuple of float
+        Shares of the width of the text by column, 0 for one as wide as its cells; empty: all are.
+        Cells of a column with a width are paragraphs, and a line break in one is kept. Such a
+        table may be longer than a page.
     """
 
     name: str
@@ -76,8 +38,14 @@ class Table:
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+    widths: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.widths and len(self.widths) != len(self.header):
+            raise InputError(
+                f"`widths` must be one for each of the {len(self.header)} columns; "
+                f"got {len(self.widths)}"
+            )
         for row in self.rows:
             if len(row) != len(self.header):
                 raise InputError(
@@ -93,12 +61,22 @@ class Table:
             lines += ["", *(f"- {note}" for note in self.notes)]
         return "\n".join(lines) + "\n"
 
-    def latex(self) -> str:
-        """Floating table with caption and label (package booktabs)."""
+    def latex(self, environment: str = "table") -> str:
+        """Floating table with caption and label (package booktabs).
+
+        With `widths` one that breaks over pages (packages array, booktabs, longtable).
+
+        Parameters
+        ----------
+        environment : str
+            ``"table*"`` spans both columns of a page.
+        """
+        if self.widths:
+            return self._long_latex()
         columns = "l" * len(self.header)
         lines = [
             r"% \usepackage{booktabs}",
-            r"\begin{table}",
+            rf"\begin{{{environment}}}",
             r"\centering",
             rf"\caption{{{tex(self.caption)}}}",
             rf"\label{{tab:{self.name}}}",
@@ -110,43 +88,33 @@ class Table:
             r"\bottomrule",
             r"\end{tabular}",
             *(rf"\par\smallskip\footnotesize {tex(note)}" for note in self.notes),
-            r"\end{table}",
+            rf"\end{{{environment}}}",
         ]
         return "\n".join(lines) + "\n"
 
-
-def tex(text: str) -> str:
-    """Escape text for LaTeX; ``h^...`` and raised digits become mathematics, ``**...**`` bold.
-
-    Parameters
-    ----------
-    text : str
-        Plain text.
-    """
-    bold = re.split(r"\*\*(.+?)\*\*", text)
-    return "".join(
-        rf"\textbf{{{_tex(part)}}}" if odd else _tex(part)
-        for part, odd in zip(bold, _alternating(len(bold)), strict=True)
-    )
-
-
-def _tex(text: str) -> str:
-    raised, lowered = "".join(RAISED), "".join(LOWERED)
-    found = []
-    for part in re.split(rf"(h\^[-\w/.]+|[{raised}]+|[{lowered}]+)", text):
-        if part.startswith("h^"):
-            found.append(rf"\(h^{{{part[2:]}}}\)")
-        elif part and part[0] in RAISED:
-            found.append(rf"\(^{{{''.join(RAISED[c] for c in part)}}}\)")
-        elif part and part[0] in LOWERED:
-            found.append(rf"\(_{{{''.join(LOWERED[c] for c in part)}}}\)")
-        else:
-            found.append("".join(ESCAPES.get(c, c) for c in part))
-    return "".join(found)
-
-
-def _alternating(count: int) -> list[bool]:
-    return [place % 2 == 1 for place in range(count)]
+    def _long_latex(self) -> str:
+        columns = "".join(
+            rf">{{\raggedright\arraybackslash}}p{{{width:g}\linewidth}}" if width else "l"
+            for width in self.widths
+        )
+        lines = [
+            r"% \usepackage{array,booktabs,longtable}",
+            rf"\begin{{longtable}}{{@{{}}{columns}@{{}}}}",
+            rf"\caption{{{tex(self.caption)}}}\label{{tab:{self.name}}} \\",
+            r"\toprule",
+            " & ".join(tex(cell) for cell in self.header) + r" \\",
+            r"\midrule",
+            r"\endhead",
+            r"\bottomrule",
+            r"\endfoot",
+            *(
+                " & ".join(r" \newline ".join(map(tex, cell.split("\n"))) for cell in row) + r" \\"
+                for row in self.rows
+            ),
+            r"\end{longtable}",
+            *(rf"\par\smallskip\noindent{{\footnotesize {tex(note)}}}" for note in self.notes),
+        ]
+        return "\n".join(lines) + "\n"
 
 
 def _pipes(cells: Iterable[str]) -> str:
@@ -154,4 +122,4 @@ def _pipes(cells: Iterable[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    return text.replace("|", "∣").replace("\n", " ").replace("<", "&lt;")
+    return text.replace("|", "∣").replace("<", "&lt;").replace("\n", "<br>")

@@ -46,7 +46,7 @@ def judge(run: LevelRun, start: int, fit: WindowFit, steady: bool) -> tuple[str,
     span = f"order {fit.order:.3g} with strict interval [{low:.3g}, {high:.3g}]"
     if _oscillates(run, fit.order):
         return "undecided", "pairwise orders alternate (oscillation), so there is no power law"
-    if _drifts(run, start, fit.order):
+    if _drifts(run, fit.order):
         return "undecided", "no power law: pairwise orders move away from it ever faster"
     if low > -STALL_BAND and high < STALL_BAND:
         return "0", f"{span} lies within {STALL_BAND} of 0"
@@ -74,7 +74,7 @@ def _oscillates(run: LevelRun, order: float) -> bool:
     return bool(alternating and large[-1] and large[-2])
 
 
-def _drifts(run: LevelRun, start: int, order: float) -> bool:
+def _drifts(run: LevelRun, order: float) -> bool:
     """Whether pairwise orders move on ever faster: towards a flip, or past a zero of the values.
 
     Orders of a divergence that grow steeper are left alone: it is a divergence all the same, and
@@ -152,22 +152,25 @@ def _evenly_faster(growth: Array) -> bool:
     return bool(ratio < 1.5 * growth[-2] / growth[-3])
 
 
-def falls_to_floor(h: Array, values: Array, floor: Array) -> float:
+def falls_to_floor(h: Array, values: Array, finer: float, floor: float) -> float:
     """Lower bound on the last pairwise order when one or two values precede the rounding floor.
 
     Parameters
     ----------
     h, values : ndarray, shape (1,) or (2,)
         Levels above the floor, with mesh sizes.
-    floor : ndarray, shape (1,)
-        Floor of the next level, whose mesh size is half the last one.
+    finer : float
+        Mesh size of the next level.
+    floor : float
+        Floor of that level.
 
     Returns
     -------
     float
         The bound where the fall is faster than any power describes, else 0.
     """
-    bound = float(np.log2(values[-1] / max(floor[0], np.finfo(float).tiny)))
+    fall = np.log(values[-1] / max(floor, np.finfo(float).tiny))
+    bound = float(fall / np.log(h[-1] / finer))
     if len(values) == 1:
         return bound if bound >= FLOOR_FALL else 0.0
     first = float(np.log(values[0] / values[1]) / np.log(h[0] / h[1]))

@@ -22,7 +22,6 @@ from gradconv.config import SweepConfig
 from gradconv.errors import InputError, LawError
 from gradconv.laws import derive, lattice, pairs
 from gradconv.runner import run
-from gradconv.sampling import GIB
 from gradconv.statistics import QUANTITIES
 from gradconv.sweeps import Sweep
 
@@ -180,12 +179,12 @@ def test_the_finest_levels_are_left_out_first() -> None:
     assert large.levels["rms_gap"] == large.levels["variance"]
     assert large.reasons["variance"].startswith(f"n = {2 ** (4 + large.levels['variance'])} ")
     assert "longer than the sweep" in large.reasons["variance"]
-    many = extent(problem, meshes, replicates=10_000, memory=1e12)
+    many = extent(problem, meshes, replicates=10_000, memory=1e3)
     assert many.levels == dict.fromkeys(QUANTITIES, 8)
-    tight = extent(problem, meshes, replicates=10_000, memory=GIB)
+    tight = extent(problem, meshes, replicates=10_000, memory=1.0)
     assert 2 < tight.levels["variance"] <= tight.levels["mean_gap"] < 8
     assert "would not fit in 1 GiB" in tight.reasons["mean_gap"]
-    nothing = extent(problem, meshes, replicates=10_000, memory=1000.0)
+    nothing = extent(problem, meshes, replicates=10_000, memory=1e-6)
     assert nothing.levels == dict.fromkeys(QUANTITIES, 0)
 
 
@@ -375,3 +374,17 @@ def test_laws_are_the_same_bits_in_every_process() -> None:
         return run.stdout
 
     assert printed(1) == printed(2)
+
+
+def test_a_law_of_other_parameters_is_refused() -> None:
+    from gradconv.kernels import KernelOptions
+
+    hierarchy = MeshHierarchy.powers_of_two(1, 3, 6)
+    swept = sweep(Problem("mfc", noise="pixel:0.5", dim=1), hierarchy, replicates=8)
+    other = Problem("mfc", noise="pixel:0.5", dim=1, options=KernelOptions(diffusivity=0.01))
+    with pytest.raises(InputError, match="`sweep` must be of the law's problem"):
+        compare(derive(other), swept)
+    with pytest.raises(InputError, match=r"`quantity` must be one of .*; got 'mean'"):
+        swept.rate("mean")
+    with pytest.raises(InputError, match=r"`quantity` must be one of .*; got 'rms'"):
+        derive(other).evaluate(hierarchy, {"rms": 3})

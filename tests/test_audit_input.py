@@ -350,3 +350,31 @@ def test_dimension_and_channels_come_from_the_module() -> None:
         assert found.hierarchy.dim == dim
         assert found.configuration["channels"] == 2
         assert found.configuration["replicates"] == 1
+
+
+def test_a_sample_that_does_not_fit_is_refused_before_it_is_drawn() -> None:
+    with pytest.raises(InputError, match=r"`memory` must hold a sample on the finest mesh"):
+        audit(stencil(1, 1), hierarchy=tuple(2**e for e in range(20, 25)), memory=0.1)
+
+
+def test_pruned_modules_are_audited() -> None:
+    """They hold a computed weight, which torch refuses to copy."""
+    from torch.nn.utils import prune
+
+    layer = stencil(1, 1)
+    prune.l1_unstructured(layer, "weight", amount=1)
+    layer(torch.zeros(1, 1, 16))
+    found = audit(layer, hierarchy=(16, 32, 64, 128), replicates=2, explain=False)
+    assert found.rate("mean_gap").order is not None
+
+
+@pytest.mark.parametrize("mode", ["zero", "zeros"])
+def test_padding_of_a_restriction_is_switched_whatever_its_name(mode: str) -> None:
+    from gradconv.audit.interventions import _periodic
+    from gradconv.nn import Restrict
+
+    network = nn.Sequential(Restrict(2, "full_weighting", padding_mode=mode))
+    with _periodic(network) as switched:
+        assert switched == {"0"}
+        assert network[0].padding_mode == "periodic"
+    assert network[0].padding_mode == "zero"

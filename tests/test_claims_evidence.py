@@ -204,6 +204,32 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         read_folder(tmp_path / "absent", CLAIMS)
 
 
+def test_parts_of_a_study_are_read(tmp_path: Path) -> None:
+    claim = BY_ID["work-units"]
+    document = evidence_document(claim, work_units(*PAPER_UNITS), origin())
+    part = {"schema": "gradconv.study/1", "study": "claims", "part": claim.id}
+
+    def put(name: str, **content: Any) -> None:
+        (tmp_path / name).write_text(json.dumps({**part, **content}))
+
+    put("work-units.json", results={"evidence": document, "entry": {}})
+    put("smooth-order.json", results={"evidence": None, "entry": {}})  # measured on the spot
+    found = read_folder(tmp_path, CLAIMS)
+    assert list(found) == ["work-units"]
+    assert found["work-units"].digest == document["digest"]
+    changed = json.loads(json.dumps(document))
+    changed["measurements"][0]["value"] = 1.0
+    for content, message in (
+        ({"results": {"evidence": changed}}, "digest"),
+        ({"results": {"evidence": 3}}, "evidence as an object; got 3"),
+        ({"results": {"runs": []}, "study": "training"}, "study of claims; got one of 'training'"),
+        ({}, "study of claims"),
+    ):
+        put("work-units.json", **content)
+        with pytest.raises(InputError, match=message):
+            read_folder(tmp_path, CLAIMS)
+
+
 def test_criteria_are_two_sided() -> None:
     four = Criterion("q", "q = 4", "equals", 4.0, tolerance=0.4)
     assert [four.grade(*i) for i in ((3.9, 4.1), (4.1, 4.2), (3.8, 3.9), (2.0, 6.0))] == [
@@ -286,7 +312,7 @@ def test_json_document(call: Callable[..., Result], monkeypatch: pytest.MonkeyPa
 
 
 def test_results_and_output(call: Callable[..., Result], tmp_path: Path) -> None:
-    results = tmp_path / "studies" / "claims"  # found by itself in the working directory
+    results = tmp_path / "studies" / "claims" / "data"  # found by itself in the working directory
     claim = BY_ID["work-units"]
     write_evidence(results, evidence_document(claim, work_units(*PAPER_UNITS), origin()))
     result = call("--only=7,9", "-o", "out")

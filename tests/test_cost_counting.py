@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from gradconv import InputError
-from gradconv.multilevel.costs import counting
 from gradconv.multilevel.costs.counting import LevelCost, level_costs
-from gradconv.nn import MeshFreeConv2d, ResNet, layer_cost
+from gradconv.nn import MeshFreeConv2d, ResNet, layer_cost, timing
 from gradconv.nn.evaluation import mean_square
 from gradconv.nn.memory import Allocations
 
@@ -184,7 +183,8 @@ def test_seconds_are_the_median_of_passes_after_one_that_is_not_timed(
             yield now
 
     ticks = clock()
-    monkeypatch.setattr(counting, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    clocks = SimpleNamespace(perf_counter=lambda: next(ticks), process_time=lambda: 0.0)
+    monkeypatch.setattr(timing, "time", clocks)
     found = level_costs(standard(), mean_square, pairs((8, 16), batch=2), repeats=3)
     assert [c.seconds for c in found] == [4.0 / 2, 24.0 / 2]
     assert [c.seconds_range for c in found] == [(1.0, 4.0), (10.0, 20.0)]
@@ -192,7 +192,7 @@ def test_seconds_are_the_median_of_passes_after_one_that_is_not_timed(
 
 
 def test_the_clock_is_left_alone_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(counting, "time", None)
+    monkeypatch.setattr(timing, "time", None)
     (found,) = level_costs(standard(), mean_square, pairs((8,)))
     assert found.seconds is found.seconds_range is None
 

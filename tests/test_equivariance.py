@@ -33,7 +33,7 @@ MESH_FREE = ("gaussian-derivative", "mfc", "spectral")
 def apply(kernel: Kernel, x: np.ndarray, boundary: str = "periodic") -> np.ndarray:
     """Convolve fields ``(batch, in, *n)`` in real space."""
     field, theta = (torch.from_numpy(np.array(a, dtype=float)) for a in (x, kernel.theta))
-    return np.asarray(kernel.apply(field, theta, 1 / x.shape[-1], boundary))
+    return np.asarray(kernel.apply(field, theta, boundary))
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -266,7 +266,7 @@ def images(kernel: Kernel, mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
         impulse[(channel, channel, *(0,) * mesh.dim)] = 1.0
 
     def act(parameters: torch.Tensor) -> torch.Tensor:
-        return kernel.apply(impulse, parameters, mesh.h, "periodic").transpose(0, 1)
+        return kernel.apply(impulse, parameters, "periodic").transpose(0, 1)
 
     slopes = torch.autograd.functional.jacobian(act, theta)
     return act(theta).numpy(), slopes.numpy()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from gradconv.errors import InputError
 from gradconv.fields import NOISES, SIGNALS, PixelLaw, RandomField
 from gradconv.gradient import FourierGradient, InputSource, expected_gradients
 from gradconv.mesh import Mesh, MeshHierarchy
@@ -176,3 +177,10 @@ def test_members_of_a_folder_are_averaged(tmp_path: object) -> None:
         one = Problem("stencil", f"image:{tmp_path}/{i}.npy", noise="pixel:0.5", dim=2)
         single.append(expected_gradients(one, hierarchy)[0])
     assert np.abs(got - np.mean(single, axis=0)).max() < 1e-15
+
+
+def test_walls_have_no_exact_expectation() -> None:
+    hierarchy = MeshHierarchy.powers_of_two(1, 3, 5)
+    problem = Problem("stencil", noise="pixel:0.5", dim=1, boundary="zero")
+    with pytest.raises(InputError, match=r"`boundary` must be periodic .*; got zero"):
+        expected_gradients(problem, hierarchy)

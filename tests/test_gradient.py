@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gradconv.backend import Backend
+from gradconv.errors import InputError
 from gradconv.gradient import FourierGradient, InputSource, autograd_gradients
 from gradconv.kernels import KERNELS
 from gradconv.mesh import Mesh, MeshHierarchy
@@ -123,3 +124,8 @@ def test_walls_against_loops(boundary: str) -> None:
     expected = shifted @ residual / n
     got = autograd_gradients(problem.convolution, Mesh(1, n), x, y, boundary)[0, 0, 0]
     assert np.abs(got - expected).max() < 1e-15
+
+
+def test_libraries_are_named() -> None:
+    with pytest.raises(InputError, match="`library` must be one of auto, numpy, torch; got"):
+        Backend(library="tourch")

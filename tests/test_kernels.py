@@ -76,9 +76,7 @@ def test_symbol_is_what_the_kernel_does_to_a_field(spec: str, dim: int) -> None:
     kernel = build(spec, dim, 2)
     n = SIZES[dim]
     x = np.random.default_rng(1).standard_normal((1, 2, *(n,) * dim))
-    got = kernel.apply(
-        torch.from_numpy(x), torch.from_numpy(np.array(kernel.theta)), 1 / n, "periodic"
-    )
+    got = kernel.apply(torch.from_numpy(x), torch.from_numpy(np.array(kernel.theta)), "periodic")
     axes = tuple(range(-dim, 0))
     symbol = kernel.symbol(FourierGrid(Mesh(dim, n)))
     modes = np.einsum("oi...,bi...->bo...", symbol, np.fft.rfftn(x, axes=axes))
@@ -92,7 +90,7 @@ def test_stencil_is_torch_convolution(dim: int, boundary: str) -> None:
     n = 6
     kernel = build("stencil:5", dim, 2)
     x = torch.randn((2, 2, *(n,) * dim), dtype=torch.float64, generator=torch.manual_seed(0))
-    got = kernel.apply(x, torch.from_numpy(np.array(kernel.theta)), 1 / n, boundary)
+    got = kernel.apply(x, torch.from_numpy(np.array(kernel.theta)), boundary)
     padded = x.numpy()
     mode = {"periodic": "wrap", "zero": "constant", "reflecting": "symmetric"}[boundary]
     padded = np.pad(padded, [(0, 0), (0, 0), *[(2, 2)] * dim], mode=mode)  # type: ignore[call-overload]
@@ -112,7 +110,7 @@ def test_boxes_with_walls_are_extended(spec: str, boundary: str) -> None:
     kernel = build(spec, dim)
     x = np.random.default_rng(2).standard_normal((n, n))
     got = kernel.apply(
-        torch.from_numpy(x)[None, None], torch.from_numpy(np.array(kernel.theta)), 1 / n, boundary
+        torch.from_numpy(x)[None, None], torch.from_numpy(np.array(kernel.theta)), boundary
     )
     big = np.zeros((2 * n, 2 * n))
     big[:n, :n] = x

@@ -6,6 +6,7 @@ with gradconv.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -389,3 +390,21 @@ def test_extrapolated_constants_have_their_closed_forms() -> None:
     loud = Problem("stencil", B1, "identity", "pixel:50", "injection", "refinement", 1)
     found, _ = variance_constant(loud, range(4, 9), 1, (2, 4))
     assert found == pytest.approx(13877700.0, rel=1e-8)
+
+
+def test_sums_over_many_modes_keep_their_digits() -> None:
+    """A gap is a small difference of level norms: on 512² modes it is left with ten digits."""
+    from gradconv.laws.lattice import mean_gradients, on_level
+    from gradconv.laws.pairs import level_pairs
+
+    problem = Problem("stencil", signal="sobolev:3", noise="none", restriction="average", dim=2)
+    hierarchy = MeshHierarchy.powers_of_two(2, 8, 9)
+    summed = mean_gradients(problem, hierarchy)[-1, 0, 0]
+    (pair,) = level_pairs(problem, hierarchy, 2)
+    kernel = on_level(problem, 512)
+    residual = (kernel.symbol * pair.fine_power - pair.fine_cross)[0, 0].ravel()
+    terms = (kernel.slopes[0, 0].reshape(9, -1).conj() * residual).real
+    exact = np.array([math.fsum(row) for row in terms])
+    assert np.abs(summed - exact).max() < 4e-16
+    one_by_one = np.array([np.cumsum(row)[-1] for row in terms])  # the control
+    assert np.abs(one_by_one - exact).max() > 1e-14

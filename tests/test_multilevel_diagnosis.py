@@ -26,7 +26,7 @@ from gradconv.multilevel.diagnosis.cautions import cautions
 from gradconv.multilevel.diagnosis.derived_orders import derived_orders
 from gradconv.multilevel.diagnosis.diagnosing import diagnose
 from gradconv.multilevel.diagnosis.kernel_module import KernelModule
-from gradconv.multilevel.diagnosis.repetition import repeat
+from gradconv.multilevel.diagnosis.repetition import Reference, repeat
 from gradconv.multilevel.diagnosis.result import Diagnosis
 from gradconv.multilevel.diagnosis.sample_gradients import collect
 from gradconv.multilevel.diagnosis.term_orders import TermOrders
@@ -208,8 +208,7 @@ def test_wrong_forecasts_are_seen() -> None:
     measured = repeat(
         evaluator,
         chosen,
-        np.array([2.0]),
-        found.whole,
+        Reference.of(np.array([2.0]), found.whole),
         single,
         "work units",
         repetitions=24,
@@ -230,6 +229,7 @@ def test_wrong_forecasts_are_seen() -> None:
     for forecast in chosen:
         assert measured[forecast].ratio_interval[0] > 1.0
         assert measured[forecast].error - measured[forecast].variance > 1.0  # bias² is 4
+        assert measured[forecast].bias > 4.0 * measured[forecast].bias_stderr
 
 
 @pytest.mark.parametrize("drawn", ["finest", "level"])

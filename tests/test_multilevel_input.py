@@ -275,3 +275,48 @@ def test_states_of_something_else() -> None:
 def test_a_problem_of_another_dimension() -> None:
     with pytest.raises(InputError, match="`dim` of problem and hierarchy must agree; got 2 and 1"):
         made(sampler=Problem("stencil", dim=2))
+
+
+def loaded(model: nn.Module) -> MultilevelGradient:
+    x = torch.rand(64, 1, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    loader = DataLoader(TensorDataset(x, x), batch_size=4)
+    levels = MeshHierarchy.powers_of_two(1, 2, 4)
+    return MultilevelGradient(model, "mse", loader, levels, allocation=(3, 2, 1))
+
+
+def line() -> nn.Module:
+    return nn.Conv1d(1, 1, 3, padding=1, padding_mode="circular", dtype=torch.float64)
+
+
+def test_an_estimate_over_a_loader_survives_a_refusal_and_a_restart() -> None:
+    estimator = loaded(line())
+    estimator.backward()
+    with pytest.raises(InputError, match="`sampler` must give a sample again"):
+        estimator.telescoping_error()
+    estimator.backward()
+    fresh = loaded(line())
+    fresh.load_state_dict(estimator.state_dict())
+    assert fresh.backward().work == estimator.backward().work
+
+
+class Root(nn.Module):
+    """A square root at zero: its loss is finite and its gradient is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * 0.5 + torch.sqrt(self.weight)
+
+
+def test_gradients_that_are_not_finite_are_refused_and_nothing_is_touched() -> None:
+    model = Root()
+    model.weight.grad = torch.ones(1, dtype=torch.float64)
+    estimator = loaded(model)
+    for call in (estimator.backward, estimator.estimate):
+        with pytest.raises(InputError, match="`model` must have finite gradients; got NaN"):
+            call()
+        assert model.weight.grad.tolist() == [1.0]
+    with pytest.raises(InputError, match=r"`model` must have finite gradients.*weight on level"):
+        estimator.measure(2)

@@ -467,3 +467,18 @@ print(sorted({"dask", "distributed"} & set(sys.modules)))
 """
     done = run_script(tmp_path, text)
     assert done.stdout == "[]\n['dask', 'distributed']\n", done.stderr
+
+
+def test_the_digest_of_the_source_covers_the_package(tmp_path: Path) -> None:
+    """A worker with other kernels or laws computes other bits, and must be refused."""
+    import shutil
+
+    from gradconv.parallel.work import source
+    from gradconv.provenance import ROOT, source_digest
+
+    copy = tmp_path / "gradconv"
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    assert source()["gradconv's source"] == source_digest(copy)[:12]
+    path = copy / "kernels" / "mfc.py"
+    path.write_text(path.read_text() + "\n")
+    assert source()["gradconv's source"] != source_digest(copy)[:12]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from copy import deepcopy
 from typing import Any
 
 import pytest
 
-from gradconv import figures, plots, rate_records
+from gradconv import Problem, figures, plots, rate_records, wording
 from gradconv.config import SweepConfig
+from gradconv.kernels import KernelOptions
 from gradconv.runner import run
 
 SMALL = {"dim": (1,), "levels": "3:7", "replicates": 16, "restriction": ("average",)}
@@ -74,22 +74,64 @@ def test_records_without_a_law_are_drawn(records: list[Record]) -> None:
     assert not any("law" in text for text in labels(records))
 
 
-def test_the_derived_order_stands_beside_the_measured_one(records: list[Record]) -> None:
+def test_the_law_stands_with_its_formula_beside_the_measured_order(records: list[Record]) -> None:
     found = labels(records)
-    assert sum(text.startswith("stencil: diverges, order −") for text in found) == 2
-    assert sum(text.endswith("; law −1") for text in found) == 2
-    assert sum(text.endswith("; law +2") for text in found) == 2
+    assert sum(text.startswith("standard 3: diverges, order −") for text in found) == 2
+    assert sum(text.startswith("mesh-free: ") for text in found) == 2
     law = gap(records, "stencil")["law"]
+    two = f"{law['coefficient']:.1e}".partition("e")[0]
+    assert sum(text.endswith(r"\, h^{-1}$") for text in found) == 2
+    assert sum(text.endswith(r"\, h^{2}$") for text in found) == 2
+    assert any(two.replace(".", "") in text.replace(".", "") for text in found)
     for changes, text in (
-        ({"order": 0.0, "log": 1}, "; law 0 log"),
-        ({"agrees": False}, "; law −1 disagrees"),
-        ({"order": None}, "; law agrees"),
-        ({"order": None, "agrees": False}, "; law disagrees"),
+        ({"coefficient": 0.0123, "order": 0.0, "log": 1}, r"law $0.012\, \log(1/h)$"),
+        ({"coefficient": 4.56e-7, "order": -1.5}, r"law $4.6\times 10^{-7}\, h^{-1.5}$"),
+        ({"coefficient": 123.4, "order": 1.0}, r"law $120\, h$"),
+        ({"agrees": False}, r"\, h^{-1}$, disagrees"),
+        ({"coefficient": None}, "law of order −1"),
+        ({"order": None}, "law agrees"),
+        ({"order": None, "agrees": False}, "law disagrees"),
+        ({"order": None, "decay": "faster than algebraic"}, "law faster than any power"),
     ):
         before = dict(law)
         law.update(changes)
         assert sum(label.endswith(text) for label in labels(records)) == 1, text
         law.update(before)
+
+
+def test_choices_are_named_as_readers_know_them(records: list[Record]) -> None:
+    assert wording.kernel_words("stencil", 2) == "standard 3 × 3"
+    assert wording.kernel_words("stencil:5", 3) == "standard 5 × 5 × 5"
+    assert wording.kernel_words("mfc", 1) == "mesh-free"
+    assert wording.kernel_words("gaussian-derivative:2:0.1", 1) == "gaussian-derivative:2:0.1"
+    assert wording.kernel_words("stencil:four", 1) == "stencil:four"  # of another version
+    assert wording.noise_words("none") == "no noise"
+    assert wording.noise_words("pixel") == "pixel noise, σ = 0.5"
+    assert wording.noise_words("matern:1.5:0.1:1") == "Matérn noise, ν = 1.5, length = 0.1, σ = 1"
+    assert wording.noise_words("pixel:a:b") == "pixel:a:b noise"
+    given = KernelOptions(weights=[0.1, 0.2, 0.4, 0.2, 0.1])
+    assert Problem("stencil", dim=1, options=given).describe()["kernel"] == "stencil:5"
+    assert Problem("stencil", dim=1).describe()["kernel"] == "stencil"
+    titles = [axis.get_title() for axis in plots.gap_figure(records).axes]
+    assert titles == ["pixel noise, σ = 20", "pixel noise, σ = 0.5"]
+    found = plots.gap_figure(records, "A headline", figures.find_style("two-column"))
+    assert [axis.get_title()[:4] for axis in found.axes] == ["(a) ", "(b) "]
+    assert found.get_suptitle() == ""
+
+
+def test_what_lies_below_the_axis_is_marked(records: list[Record]) -> None:
+    """A gap that falls faster than any power leaves the others their room, and is not lost."""
+    assert "below the axis" not in legend(records)
+    record = gap(records, "mfc")
+    record |= {"order": None, "decay": "faster than algebraic", "values": [1e-9, 1e-30, 0.0, 0.0]}
+    assert "below the axis" in legend(records)
+    axes = plots.gap_figure(records).axes[0]
+    low = axes.get_ylim()[0]
+    (marks,) = [
+        line for line in axes.get_lines() if line.get_marker() == "v" and len(line.get_xdata())
+    ]
+    assert list(marks.get_xdata()) == record["h"]
+    assert set(marks.get_ydata()) == {low}
 
 
 def test_a_law_is_no_colour_and_no_line_of_a_fit() -> None:
@@ -101,8 +143,6 @@ def test_a_law_is_no_colour_and_no_line_of_a_fit() -> None:
 @pytest.mark.parametrize("kernels", [("stencil", "mfc"), ("gaussian-derivative:2:0.123456", "mfc")])
 def test_labels_leave_the_panels_their_width(kernels: tuple[str, ...]) -> None:
     """Six panels, none narrower than half of its share."""
-    import matplotlib
-
     noises = ("none", "pixel:0.5", "white:0.05")
     config = SweepConfig(
         **{**SMALL, "replicates": 2, "restriction": ("average", "injection")},
@@ -110,8 +150,7 @@ def test_labels_leave_the_panels_their_width(kernels: tuple[str, ...]) -> None:
         kernel=kernels,
     )
     figure = plots.gap_figure(run(config).records, "A headline")
-    with matplotlib.rc_context(figures.SCREEN.rc):
-        figure.savefig(io.BytesIO(), format="png")
+    assert figures.figure_bytes(figure, "png")
     panels = [axis.get_position() for axis in figure.axes if axis.get_visible()]
     assert len(panels) == 6
     assert all(panel.width > 0.5 / 3 for panel in panels)
@@ -157,3 +196,10 @@ def test_a_disagreement_is_not_overlooked(records: list[Record]) -> None:
 )
 def test_laws_without_a_plain_power(changes: Record, text: str, records: list[Record]) -> None:
     assert rate_records.law_text({**records[0]["law"], **changes}) == text
+
+
+def test_panels_that_are_left_out_are_counted(records: list[Record]) -> None:
+    many = [{**r, "noise": f"pixel:{n}"} for n in range(30) for r in records[:8]]
+    text = plots.gap_figure(many, "Title").get_suptitle()
+    assert text == "Title\n(the first 24 of 30 problems)"
+    assert plots.gap_figure(records, "Title").get_suptitle() == "Title"

@@ -340,3 +340,15 @@ def test_a_limit_that_rules_the_finest_value_is_no_convergence(share: float, lev
     values = h + share / (1 - share) * h[-1]
     assert fit_rate(h, values).verdict in ("undecided", "stalls")
     assert fit_rate(h, h**0.4).verdict == "converges"  # negative control: a slow power law
+
+
+@pytest.mark.parametrize("ratio", [2.0, 3.0, 10.0])
+def test_a_fall_to_the_floor_is_measured_by_its_own_ratio(ratio: float) -> None:
+    """Order 5 is no decay faster than every power, however meshes are refined."""
+    h = ratio ** -np.arange(3.0)
+    values = h**5
+    rate = fit_rate(h, values, floor=0.5 * values[-1] * 4.0)
+    assert rate.order != np.inf
+    steep = fit_rate(h, [1.0, 1e-30, 1e-31], floor=1e-20)
+    assert steep.order == np.inf
+    assert steep.interval[0] == pytest.approx(np.log(1e20) / np.log(ratio))

@@ -252,3 +252,14 @@ def test_values_that_are_not_finite(bad: float) -> None:
         NoisySampler(waves(LINE), lambda u, g: u + clean[4], LINE).draw(range(3), [0])
     huge = torch.full((2, 1, 32), 3e38)  # finite, while the sum is not
     assert NoisySampler(huge, lambda u, g: u, LINE).draw([0], [3])[0][0].max() > 1e38
+
+
+def test_a_loader_goes_on_from_any_number_but_not_back() -> None:
+    x = torch.arange(10.0).reshape(10, 1, 1).expand(10, 1, 32)
+    made = LoaderSampler(DataLoader(TensorDataset(x, x), batch_size=4), LINE)
+    ((first, _),) = made.draw(range(20, 22), [0])  # of a run that goes on elsewhere
+    assert first[:, 0, 0].tolist() == [0, 1]
+    ((then, _),) = made.draw(range(25, 26), [0])  # a pass that failed took some numbers
+    assert then[:, 0, 0].tolist() == [2]
+    with pytest.raises(InputError, match=r"asked for \[20\] where 26 is next"):
+        made.draw([20], [0])

@@ -161,7 +161,7 @@ def test_notes_name_what_matters() -> None:
         ({"seed": -1}, "`seed` must be a whole number of at least 0; got -1"),
         ({"threads": 0}, "`threads` must be"),
         ({"memory": 0}, "`memory` must be positive"),
-        ({"memory": 1000.0}, "`memory` must hold one replicate a thread"),
+        ({"memory": 1e-6}, "`memory` must hold one replicate a thread"),
         ({"confidence": 1.0}, "`confidence` must lie between 0 and 1"),
         ({"dtype": "float16"}, "`dtype` must be float64 or float32; got 'float16'"),
         ({"device": "warp"}, "`device` must be cpu or a device"),
@@ -205,3 +205,23 @@ def test_levels_that_cannot_work_are_refused() -> None:
         sweep(corners, MeshHierarchy.powers_of_two(1, 10, 14))
     with pytest.raises(InputError, match="problem and hierarchy must agree"):
         sweep(Problem("stencil", dim=2), HIERARCHY)
+
+
+def test_stored_gradients_of_another_shape_are_refused() -> None:
+    hierarchy = MeshHierarchy.powers_of_two(1, 3, 6)
+    problem = Problem("stencil", noise="pixel:0.5", dim=1)
+    with pytest.raises(InputError, match=r"`done` must have shape \(replicates, 4, 3\)"):
+        sweep(problem, hierarchy, replicates=8, done=np.zeros((8, 1, 1)))
+
+
+def test_choices_are_whole_and_registered_once() -> None:
+    from gradconv.fields import NOISES
+    from gradconv.fields.noise import Noise
+    from gradconv.registry import Registry
+
+    with pytest.raises(TypeError, match="abstract"):
+        Noise()  # type: ignore[abstract]
+    with pytest.raises(InputError, match="`noise` pixel must be registered once"):
+        NOISES.register("pixel")(NOISES["pixel"])
+    other: Registry[Noise] = Registry("noise")
+    assert other.names == []

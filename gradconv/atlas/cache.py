@@ -10,27 +10,25 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from gradconv.errors import StorageError
+from gradconv.provenance import source_digest, versions
 from gradconv.store import write_atomically
 
-# What a result follows from; texts, figures and the command line change none.
-SOURCES = (
-    "kernels",
-    "fields",
-    "restriction",
-    "gradient",
-    "laws",
-    "atlas",
-    "mesh.py",
-    "problem.py",
-    "registry.py",
-    "sampling.py",
-    "statistics.py",
-    "rates.py",
-    "regression.py",
-    "bootstrap.py",
-    "verdicts.py",
+# What no result of the atlas follows from: what stands above it or beside it, texts and figures.
+WITHOUT = (
+    "cli.py",
+    "testing",
+    "studies",
+    "claims",
+    "audit",
+    "train",
+    "multilevel",
+    "nn",
+    "samplers",
+    "images",
+    "terminal.py",
+    *(f"atlas/{name}.py" for name in ("present", "figures", "command", "cache")),
 )
-MANNER = ("present.py", "figures.py", "command.py", "cache.py")
 
 
 def digest(value: Any) -> str:
@@ -40,19 +38,9 @@ def digest(value: Any) -> str:
 
 
 @lru_cache(maxsize=1)
-def source_digest(root: Path | None = None) -> str:
-    """SHA-256 of every source file that a result follows from."""
-    root = Path(__file__).resolve().parent.parent if root is None else root
-    total = hashlib.sha256()
-    for name in SOURCES:
-        path = root / name
-        files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
-        for file in files:
-            if file.parent.name == "atlas" and file.name in MANNER:
-                continue
-            total.update(file.relative_to(root).as_posix().encode() + b"\0")
-            total.update(file.read_bytes() + b"\0")
-    return total.hexdigest()
+def source_of_results() -> str:
+    """Digest of every source file that a result follows from, and of the packages' versions."""
+    return digest([source_digest(without=WITHOUT), versions()])
 
 
 def default_folder() -> Path:
@@ -79,7 +67,7 @@ class Cache:
 
     def __init__(self, folder: Path | None, source: str | None = None) -> None:
         self.folder = folder
-        self.source = source_digest() if source is None else source
+        self.source = source_of_results() if source is None else source
 
     def path(self, description: Any) -> Path | None:
         """File of a value; None without a folder."""
@@ -109,7 +97,10 @@ class Cache:
             return
         own = digest(description)
         document = {"of": own, "value": value, "digest": digest([own, value])}
-        write_atomically(path, json.dumps(document, separators=(",", ":")).encode())
+        try:
+            write_atomically(path, json.dumps(document, separators=(",", ":")).encode())
+        except StorageError:
+            self.folder = None
 
 
 class Carried(Cache):

@@ -173,7 +173,7 @@ def one_restriction(name: str) -> str:
 def evaluable(restriction: str) -> bool:
     """Whether the full law knows what a restriction does to a mode."""
     own = RESTRICTIONS.parse(restriction)
-    return isinstance(own, LocalRestriction) or own.name == "spectral"
+    return isinstance(own, LocalRestriction) or own.band_limiting
 
 
 def representative(cell: Cell) -> Cell:

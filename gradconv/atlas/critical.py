@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise, product
 from typing import Any
 
@@ -21,6 +22,7 @@ from gradconv.statistics import ROUNDING
 from gradconv.sweeps import sweep
 
 Record = dict[str, Any]
+Task = tuple[int, str, str, int, int, tuple[float, ...], tuple[float, ...]]
 KERNELS = ("stencil", "mfc")
 # A band-limited signal has no tail of its own that could hide the noise's.
 SIGNAL = "band-limited:1"
@@ -39,6 +41,10 @@ def critical_series(
     seed: int = 0,
     workers: int = 1,
     scheduler: str | None = None,
+    *,
+    shares: tuple[float, ...] = SHARES,
+    points: tuple[float, ...] = POINTS,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[Record]:
     """Orders of mean gap and variance against α, derived and measured, and where they vanish.
 
@@ -50,22 +56,30 @@ def critical_series(
         Of the sampled variances.
     workers, scheduler
         As in `gradconv.parallel.compute`.
+    shares, points : tuple of float
+        α/d of the derived orders and of the measured ones.
+    progress : callable, optional
+        Called with (cases done, cases).
     """
     settings = ("coarsening", "refinement")
-    cases = [(d, s, k, replicates, seed) for d, s, k in product(dims, settings, KERNELS)]
+    cases = list(product(dims, settings, KERNELS))
     costly_first = sorted(cases, key=lambda case: -case[0])
-    results = compute(_series, costly_first, workers=workers, scheduler=scheduler)
-    found = {costly_first[index]: records for index, records in results}
+    tasks = [(*case, replicates, seed, shares, points) for case in costly_first]
+    found: dict[tuple[int, str, str], list[Record]] = {}
+    for index, records in compute(_series, tasks, workers=workers, scheduler=scheduler):
+        found[costly_first[index]] = records
+        if progress is not None:
+            progress(len(found), len(cases))
     return [record for case in cases for record in found[case]]
 
 
-def _series(case: tuple[int, str, str, int, int]) -> list[Record]:
+def _series(task: Task) -> list[Record]:
     from threadpoolctl import threadpool_limits
 
-    dim, setting, kernel, replicates, seed = case
+    dim, setting, kernel, replicates, seed, shares, own = task
     with threadpool_limits(limits=1):
-        lines = {q: _derived(kernel, setting, dim, q) for q in QUANTITIES}
-        points = _measured(kernel, setting, dim, replicates, seed)
+        lines = {q: _derived(kernel, setting, dim, q, shares) for q in QUANTITIES}
+        points = _measured(kernel, setting, dim, replicates, seed, own)
     return [
         {
             "kernel": kernel,
@@ -86,9 +100,11 @@ def problem_of(kernel: str, setting: str, dim: int, alpha: float) -> Problem:
     return Problem(kernel, SIGNAL, "identity", f"power:{alpha:g}:1", "average", setting, dim)
 
 
-def _derived(kernel: str, setting: str, dim: int, quantity: str) -> tuple[list[float], list[float]]:
+def _derived(
+    kernel: str, setting: str, dim: int, quantity: str, shares: tuple[float, ...] = SHARES
+) -> tuple[list[float], list[float]]:
     alphas, orders = [], []
-    for share in SHARES:
+    for share in shares:
         alpha = round(share * dim, 6)
         try:
             order = derive(problem_of(kernel, setting, dim, alpha)).quantity(quantity).order
@@ -115,10 +131,10 @@ def zeros(alphas: list[float], orders: list[float]) -> list[float]:
 
 
 def _measured(
-    kernel: str, setting: str, dim: int, replicates: int, seed: int
+    kernel: str, setting: str, dim: int, replicates: int, seed: int, shares: tuple[float, ...]
 ) -> dict[str, list[Record]]:
     points: dict[str, list[Record]] = {q: [] for q in QUANTITIES}
-    for share in POINTS:
+    for share in shares:
         alpha = round(share * dim, 6)
         problem = problem_of(kernel, setting, dim, alpha)
         levels = _levels(problem, *EXACT[dim])

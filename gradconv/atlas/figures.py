@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradconv.atlas.present import Record, family, verdict_of
-from gradconv.figures import COLOURS, MARKERS, SCREEN, Style
+from gradconv.figures import COLOURS, MARKERS, SCREEN, Style, settle, text_width
+from gradconv.wording import NOISE_WORDS, kernel_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH = 7.2  # inches: two columns of a paper
 MAIN = "identity"  # the target whose order is the colour of a cell
+X_SMALL = 0.694  # of the size of text
+KEY_LINES = 4.6
 LIMIT = 2.0  # orders beyond are drawn in the last colour
 # Dark for divergence, white for a stall, lighter blue for convergence: told apart in grey too.
 SCALE = ("#5e1f00", "#b3520e", "#f0a35e", "#ffffff", "#cfe3f2", "#92c1e0", "#5a9bc8")
+WRONG = "#d0021b"
 EXACT, UNKNOWN = "#2f6f9f", "#d9d9d9"
 GROUPS = tuple((s, d) for s in ("coarsening", "refinement") for d in (1, 2, 3))
 
@@ -38,7 +41,6 @@ def phase_figure(document: Record, style: Style = SCREEN) -> Figure:
     matplotlib.figure.Figure
         Rows are noises, columns restrictions in groups of setting and dimension.
     """
-    import matplotlib
     from matplotlib.figure import Figure
 
     cells = document["cells"]
@@ -47,31 +49,49 @@ def phase_figure(document: Record, style: Style = SCREEN) -> Figure:
     restrictions = sorted({c["restriction"] for c in cells})
     present = {(c["setting"], c["dim"]) for c in cells}
     groups = [g for g in GROUPS if g in present]
-    height = 0.95 + 0.14 * len(restrictions) + len(kernels) * (0.32 + 0.108 * len(noises))
-    with matplotlib.rc_context({**style.rc, "font.size": 7.0, "hatch.linewidth": 0.35}):
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        panels = figure.subplots(len(kernels), 1, squeeze=False, sharex=True)[:, 0]
-        for axis, kernel in zip(panels, kernels, strict=True):
+    em, row = style.font / 72.0, 1.2 * X_SMALL * style.font / 72.0  # inches
+    with style.apply():
+        left = max(text_width(n, "x-small") for n in noises) / 72.0 + 0.7 * em
+        names = [n.replace("_", " ") for n in restrictions]
+        under = max(text_width(n, "x-small") for n in names) / 72.0 + 0.7 * em
+        wide = style.full - left - 6.6 * em
+        high = row * len(noises)
+        bottom = under + KEY_LINES * row + 0.5 * em
+        height = bottom + len(kernels) * (high + 2.7 * em)
+        figure = Figure(figsize=(style.full, height))
+
+        def place(x: float, y: float, w: float, h: float) -> tuple[float, float, float, float]:
+            return x / style.full, y / height, w / style.full, h / height
+
+        for i, kernel in enumerate(kernels):
+            y = height - (i + 1) * (high + 2.7 * em)
+            axis = figure.add_axes(place(left, y, wide, high))
             own = [c for c in cells if family(c) == kernel]
-            _panel(axis, own, noises, restrictions, groups)
-            axis.set_title(kernel, loc="left", fontsize=8, fontweight="bold", pad=11)
-        _columns(panels[-1], restrictions, groups)
-        _scale(figure, panels)
-        _key(figure)
+            _panel(axis, own, noises, restrictions, groups, style.scale)
+            words = kernel_words(kernel, 0)
+            axis.set_title(words, loc="left", fontweight="bold", pad=1.4 * style.font)
+            axis.set_xticks([])
+        _columns(axis, names, groups)
+        tall = min(height - bottom, 4.0)
+        bar = figure.add_axes(
+            place(left + wide + 1.5 * em, height - tall, 0.9 * em, tall - 2.7 * em)
+        )
+        _scale(figure, bar)
+        _key(figure, style.scale)
     return figure
 
 
 def _noise(cell: Record) -> str:
     name, _, rest = str(cell["noise"]).partition(":")
     if name != "power":
-        return name
+        return "no noise" if name == "none" else NOISE_WORDS.get(name, name)
     share = float(rest.partition(":")[0]) / cell["dim"]
     known = {0.25: "d/4", 0.5: "d/2", 0.75: "3d/4", 1.0: "d", 1.5: "3d/2"}
     return f"power, α = {known.get(round(share, 4), f'{share:.3g} d')}"
 
 
 def _noise_order(name: str) -> tuple[int, str]:
-    first = ("none", "pixel", "uniform", "salt-and-pepper", "poisson", "white")
+    first = ("no noise", "pixel", "uniform", "salt-and-pepper", "Poisson", "white")
     powers = ("d/4", "d/2", "3d/4", "d", "3d/2")
     if name in first:
         return first.index(name), name
@@ -87,40 +107,58 @@ def _panel(
     noises: Sequence[str],
     restrictions: Sequence[str],
     groups: Sequence[tuple[str, int]],
+    size: float,
 ) -> None:
-    from matplotlib.patches import Rectangle
+    from matplotlib.collections import PatchCollection
+    from matplotlib.patches import Polygon, Rectangle
 
     byplace: dict[tuple[float, int], list[Record]] = {}
     for cell in cells:
         start = _start(groups.index((cell["setting"], cell["dim"])), len(restrictions))
         x = start + restrictions.index(cell["restriction"])
         byplace.setdefault((x, noises.index(_noise(cell))), []).append(cell)
-    for (x, y), members in byplace.items():
-        main = next((c for c in members if c["target"] == MAIN), members[0])
-        patch = Rectangle((x, y), 1, 1, facecolor=_colour(main), edgecolor="white", linewidth=0.3)
-        axis.add_patch(patch)
-        gap = main["quantities"]["mean_gap"]
-        if gap["status"] == "explained":
-            hatch = Rectangle((x, y), 1, 1, fill=False, hatch="/////", linewidth=0, alpha=0.55)
-            axis.add_patch(hatch)
-        word = verdict_of(main)
-        if word in ("diverges", "stalls"):
-            mark = {"diverges": "_", "stalls": "o"}[word]
-            colour = "white" if word == "diverges" else "black"
-            axis.plot(x + 0.5, y + 0.5, mark, color=colour, markersize=3.4, markeredgewidth=0.9)
-        if len({_side(c) for c in members}) > 1:
-            axis.fill([x + 0.55, x + 1, x + 1], [y, y, y + 0.45], color="black", linewidth=0)
-        if any(c["status"] == "disagrees" for c in members):
-            axis.plot(x + 0.5, y + 0.5, "x", color="#d0021b", markersize=5, markeredgewidth=1.4)
+    mains = {
+        place: next((c for c in members if c["target"] == MAIN), members[0])
+        for place, members in byplace.items()
+    }
+    explained = [p for p, c in mains.items() if _status(c) == "explained"]
+    divided = [p for p, members in byplace.items() if len({_side(c) for c in members}) > 1]
+    wrong = [p for p, m in byplace.items() if any(c["status"] == "disagrees" for c in m)]
+    squares = [Rectangle(place, 1, 1) for place in mains]
+    colours = [_colour(c) for c in mains.values()]
+    thin = 0.3 * size
+    axis.add_collection(
+        PatchCollection(squares, facecolors=colours, edgecolors="white", linewidths=thin)
+    )
+    hatched = [Rectangle(place, 1, 1) for place in explained]
+    axis.add_collection(
+        PatchCollection(hatched, facecolors="none", hatch="/////", linewidths=0.0, alpha=0.55)
+    )
+    corners = [Polygon([(x + 0.55, y), (x + 1, y), (x + 1, y + 0.45)]) for x, y in divided]
+    axis.add_collection(PatchCollection(corners, facecolors="black", linewidths=0.0))
+    for word, mark, colour in (("diverges", "_", "white"), ("stalls", "o", "black")):
+        _marks(axis, [p for p, c in mains.items() if verdict_of(c) == word], mark, colour, size)
+    _marks(axis, wrong, "x", WRONG, 1.4 * size)
     axis.set_xlim(0, _start(len(groups) - 1, len(restrictions)) + len(restrictions))
     axis.set_ylim(len(noises), 0)
-    axis.set_yticks(np.arange(len(noises)) + 0.5, noises, fontsize=5.6)
+    axis.set_yticks(np.arange(len(noises)) + 0.5, noises, fontsize="x-small")
     axis.tick_params(length=0, pad=1.5)
     for side in axis.spines.values():
         side.set_visible(False)
     for index, (setting, dim) in enumerate(groups):
         centre = _start(index, len(restrictions)) + 0.5 * len(restrictions)
-        axis.text(centre, -0.25, f"{setting}, d = {dim}", ha="center", va="bottom", fontsize=6.2)
+        axis.text(centre, -0.25, f"{setting}, d = {dim}", ha="center", va="bottom", size="x-small")
+
+
+def _status(cell: Record) -> str:
+    return str(cell["quantities"]["mean_gap"]["status"])
+
+
+def _marks(
+    axis: Axes, places: Sequence[tuple[float, int]], mark: str, colour: str, size: float
+) -> None:
+    x, y = ([p[i] + 0.5 for p in places] for i in range(2))
+    axis.plot(x, y, mark, color=colour, markersize=3.6 * size)
 
 
 def _start(index: int, width: int) -> float:
@@ -156,30 +194,23 @@ def _map() -> Any:
     return LinearSegmentedColormap.from_list("order", SCALE)
 
 
-def _columns(axis: Axes, restrictions: Sequence[str], groups: Sequence[tuple[str, int]]) -> None:
+def _columns(axis: Axes, names: Sequence[str], groups: Sequence[tuple[str, int]]) -> None:
     places = [
-        _start(g, len(restrictions)) + i + 0.5
-        for g in range(len(groups))
-        for i in range(len(restrictions))
+        _start(g, len(names)) + i + 0.5 for g in range(len(groups)) for i in range(len(names))
     ]
-    labels = [name.replace("_", " ") for name in restrictions] * len(groups)
-    axis.set_xticks(places, labels, rotation=90, fontsize=5.4)
+    axis.set_xticks(places, [*names] * len(groups), rotation=90, fontsize="x-small")
 
 
-def _scale(figure: Figure, panels: Any) -> None:
+def _scale(figure: Figure, axis: Axes) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    mappable = ScalarMappable(Normalize(-LIMIT, LIMIT), _map())
-    bar = figure.colorbar(
-        mappable, ax=list(panels), location="right", aspect=60, pad=0.012, fraction=0.02
-    )
-    bar.set_label("signed order of the mean gap (negative: divergence)", fontsize=6.5)
-    bar.set_ticks([-2, -1, 0, 1, 2], labels=["≤ −2", "−1", "0", "1", "≥ 2"], fontsize=6)
-    bar.outline.set_linewidth(0.4)
+    bar = figure.colorbar(ScalarMappable(Normalize(-LIMIT, LIMIT), _map()), cax=axis)
+    bar.set_label("signed order of the mean gap", fontsize="small")
+    bar.set_ticks([-2, -1, 0, 1, 2], labels=["≤ −2", "−1", "0", "1", "≥ 2"], fontsize="x-small")
 
 
-def _key(figure: Figure) -> None:
+def _key(figure: Figure, size: float) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -191,36 +222,34 @@ def _key(figure: Figure) -> None:
             edgecolor="0.3",
             hatch="/////",
             linewidth=0.3,
-            label="measured; no law, or none to hold it against (explained)",
+            label="measured; no law to hold it against (explained)",
         ),
         Patch(facecolor=SCALE[1], label="– diverges"),
-        Line2D([], [], marker="o", color="black", linestyle="none", markersize=3, label="stalls"),
+        Line2D([], [], marker="o", color="black", ls="none", markersize=3 * size, label="stalls"),
         Line2D(
             [],
             [],
             marker="^",
             color="black",
             linestyle="none",
-            markersize=4,
+            markersize=4 * size,
             label="another target goes another way",
         ),
         Line2D(
             [],
             [],
             marker="x",
-            color="#d0021b",
+            color=WRONG,
             linestyle="none",
-            markersize=5,
-            markeredgewidth=1.4,
+            markersize=5 * size,
             label="disagrees",
         ),
     ]
     figure.legend(
         handles=handles,
-        loc="outside lower center",
-        ncols=4,
-        frameon=False,
-        fontsize=6.2,
+        loc="lower center",
+        ncols=3,
+        fontsize="x-small",
         columnspacing=1.2,
         handletextpad=0.5,
     )
@@ -236,37 +265,38 @@ def critical_figure(series: Sequence[Record], style: Style = SCREEN) -> Figure:
     style : Style
         Sizes and fonts.
     """
-    import matplotlib
     from matplotlib.figure import Figure
 
     kernels = list(dict.fromkeys(s["kernel"] for s in series))
     settings = list(dict.fromkeys(s["setting"] for s in series))
     dims = list(dict.fromkeys(s["dim"] for s in series))
-    with matplotlib.rc_context({**style.rc, "font.size": 7.5, "axes.titlesize": 8.0}):
-        figure = Figure(figsize=(WIDTH, 0.6 + 1.75 * len(dims)), layout="constrained")
-        panels = figure.subplots(
-            len(dims), len(kernels) * len(settings), squeeze=False, sharey="row", sharex="row"
-        )
+    pairs = [(k, s) for k in kernels for s in settings]
+    with style.apply():
+        size = style.scale * (0.75 if len(pairs) > 2 else 1.0)
+        height = 5.0 * style.font / 72.0 + 0.75 * style.full / max(len(pairs), 3) * len(dims)
+        figure = Figure(figsize=(style.full, height))
+        figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02)
+        panels = figure.subplots(len(dims), len(pairs), squeeze=False, sharey="row", sharex="row")
         for row, dim in enumerate(dims):
-            pairs = [(k, s) for k in kernels for s in settings]
             for axis, (kernel, setting) in zip(panels[row], pairs, strict=True):
                 own = [
                     s
                     for s in series
                     if (s["kernel"], s["setting"], s["dim"]) == (kernel, setting, dim)
                 ]
-                _critical_panel(axis, own, dim)
+                _critical_panel(axis, own, dim, size)
                 if row == 0:
-                    axis.set_title(f"{kernel}, {setting}")
+                    axis.set_title(f"{kernel_words(kernel, 0)}, {setting}", fontsize="small")
                 if row == len(dims) - 1:
-                    axis.set_xlabel("exponent α of the noise")
-            panels[row, 0].set_ylabel(f"d = {dim}\norder")
-        _critical_key(figure)
+                    axis.set_xlabel("exponent α of the noise", fontsize="small")
+            panels[row, 0].set_ylabel(f"order, d = {dim}", fontsize="small")
+        _critical_key(figure, size)
+        settle(figure)
     return figure
 
 
-def _critical_panel(axis: Axes, series: Sequence[Record], dim: int) -> None:
-    axis.axhline(0.0, color="0.6", linewidth=0.7)
+def _critical_panel(axis: Axes, series: Sequence[Record], dim: int, size: float) -> None:
+    axis.axhline(0.0, color="0.6", linewidth=0.7 * size)
     for position, record in enumerate(series):
         colour, marker = COLOURS[position], MARKERS[position]
         share = 0.5 if record["quantity"] == "variance" else 1.0  # of a standard deviation
@@ -276,16 +306,16 @@ def _critical_panel(axis: Axes, series: Sequence[Record], dim: int) -> None:
             share * np.array(record["order"]),
             style,
             color=colour,
-            linewidth=1.2,
+            linewidth=1.3 * size,
         )
         for zero in record["zeros"]:
-            axis.axvline(zero, color=colour, linewidth=0.7, linestyle=":")
-            text = f"α = {zero:.3g}"
+            axis.axvline(zero, color=colour, linewidth=0.7 * size, linestyle=":")
             axis.annotate(
-                text,
-                (zero, 0),
-                xytext=(2, 3 + 8 * position),
-                fontsize=6,
+                f"α = {zero:.3g}",
+                (zero, 0.03),
+                xycoords=("data", "axes fraction"),
+                xytext=(2, 0),
+                fontsize="x-small",
                 color=colour,
                 textcoords="offset points",
             )
@@ -298,17 +328,16 @@ def _critical_panel(axis: Axes, series: Sequence[Record], dim: int) -> None:
                 yerr=[[max(0.0, order - low)], [max(0.0, high - order)]],
                 color=colour,
                 marker=marker,
-                markersize=3.2,
-                capsize=1.5,
-                linewidth=0.8,
+                markersize=4.0 * size,
+                elinewidth=0.9 * size,
                 markerfacecolor="white" if position else colour,
             )
     axis.set_xlim(0, 1.65 * dim)
     axis.set_ylim(-1.15 * dim - 0.3, 2.6)
-    axis.grid(True, color="0.93", linewidth=0.5)
+    axis.grid(True)
 
 
-def _critical_key(figure: Figure) -> None:
+def _critical_key(figure: Figure, size: float) -> None:
     from matplotlib.lines import Line2D
 
     names = ("mean gap", "standard deviation of the gap")
@@ -319,10 +348,10 @@ def _critical_key(figure: Figure) -> None:
             color=COLOURS[i],
             marker=MARKERS[i],
             linestyle=("-", "--")[i],
-            markersize=3.5,
+            markersize=4.0 * size,
             markerfacecolor="white" if i else COLOURS[i],
             label=f"{name}: derived (line), measured (95 % interval)",
         )
         for i, name in enumerate(names)
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=7)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from gradconv.atlas.cells import CHOICES
+from gradconv.tables import Table
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    import rich.table
 
 Record = dict[str, Any]
 STATUSES = ("agrees", "explained", "disagrees")
@@ -101,11 +102,11 @@ def disagreements(document: Record) -> Iterator[str]:
                 yield f"{name}, {WORDS[quantity]}: {own['reason']}"
 
 
-def table(document: Record) -> Table:
+def table(document: Record) -> rich.table.Table:
     """Counts for the terminal."""
-    from rich.table import Table
+    import rich.table
 
-    layout = Table(title="atlas: cells by status, and by verdict on the mean gap")
+    layout = rich.table.Table(title="atlas: cells by status, and by verdict on the mean gap")
     layout.title_justify = "left"
     for name in HEADER:
         layout.add_column(name, justify="left" if name == "kernel" else "right")
@@ -114,23 +115,33 @@ def table(document: Record) -> Table:
     return layout
 
 
+def tables(document: Record) -> list[Table]:
+    """Counts, comparisons, disagreements if there are any, and explanations if there are any."""
+    found = [
+        Table(
+            "cells",
+            "Cells by kernel: whether law and measurement agree, and the verdict on the mean gap.",
+            HEADER,
+            tuple(rows(document)),
+        ),
+        Table(
+            "comparisons",
+            "Comparisons with the full law, and of leading terms, by quantity.",
+            ("quantity", "full law agrees", "disagrees", "leading term agrees", "disagrees"),
+            tuple(compared(document)),
+        ),
+    ]
+    wrong = tuple((line,) for line in disagreements(document))
+    if wrong:
+        found.append(Table("disagreements", "What disagrees.", ("quantity of a cell",), wrong))
+    why = tuple((str(count), names, reason) for count, names, reason in reasons(document))
+    if why:
+        caption = "Why quantities are explained: measured, but without a law to hold them against."
+        found.append(Table("explained", caption, ("cells", "quantities", "reason"), why))
+    return found
+
+
 def markdown(document: Record) -> str:
     """All of it as Markdown."""
-    lines = ["# Atlas", "", f"{document['problems']} distinct problems.", ""]
-    lines += _markdown(HEADER, rows(document))
-    header = ("quantity", "full law agrees", "disagrees", "leading term agrees", "disagrees")
-    lines += ["", *_markdown(header, compared(document)), "", "## Disagreements", ""]
-    lines += [f"- {line}" for line in disagreements(document)] or ["None."]
-    lines += ["", "## Explained", ""]
-    found = [(str(count), names, reason) for count, names, reason in reasons(document)]
-    lines += _markdown(("cells", "quantities", "reason"), found)
-    return "\n".join(lines) + "\n"
-
-
-def _markdown(header: tuple[str, ...], body: Sequence[tuple[str, ...]]) -> list[str]:
-    rule = "|" + "---|" * len(header)
-    return [
-        "| " + " | ".join(header) + " |",
-        rule,
-        *("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in body),
-    ]
+    head = f"# Atlas\n\n{document['problems']} distinct problems.\n"
+    return "\n".join([head, *(table.markdown() for table in tables(document))])

@@ -17,7 +17,7 @@ from gradconv.audit.aliasing import PATHS as ALIASING_PATHS
 from gradconv.audit.aliasing import Aliasing, aliasing
 from gradconv.audit.findings import Finding, explain_steps, find
 from gradconv.audit.making import build, complete, output_channels
-from gradconv.audit.measure import GIB, Gradients, joined, measure, plan
+from gradconv.audit.measure import Gradients, joined, measure, plan
 from gradconv.audit.result import WHOLE, Audit, Group
 from gradconv.audit.subject import ROOT, Subject
 from gradconv.backend import Backend
@@ -26,7 +26,8 @@ from gradconv.mesh import MeshHierarchy
 from gradconv.nn.evaluation import Loss, Output
 from gradconv.nn.random_state import preserved_random_state
 from gradconv.samplers import Sampler, TensorSampler
-from gradconv.samplers.choices import dimension, make_data, make_hierarchy
+from gradconv.samplers.choices import check_sample_fits, dimension, make_data, make_hierarchy
+from gradconv.sampling import GIB
 from gradconv.statistics import GradientSample, check_confidence
 
 REPLICATES = 16
@@ -146,6 +147,7 @@ def audit(
     with preserved_random_state(device), warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
         levels = make_hierarchy(hierarchy, dimension(module, data, hierarchy, dim), data)
+        check_sample_fits(levels, channels or 1, memory)
         subject = build(
             module,
             levels,

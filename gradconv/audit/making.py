@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +19,7 @@ from gradconv.audit.subject import (
 from gradconv.errors import InputError, shortened
 from gradconv.mesh import MeshHierarchy
 from gradconv.nn.evaluation import Loss, Output, first_line, mean_square
+from gradconv.nn.fitting.probe import copied
 from gradconv.nn.random_state import start_random_state
 from gradconv.problem import Problem
 
@@ -174,13 +174,9 @@ def _distinct(modules: list[nn.Module]) -> list[nn.Module]:
 
 def _copied(module: nn.Module) -> nn.Module:
     try:
-        return copy.deepcopy(module)
-    except Exception as error:  # whatever the module holds may refuse
-        raise InputError(
-            "`module` must be copyable, so that the audit leaves it as it is; copy.deepcopy "
-            f"raised {type(error).__name__}: {first_line(error)} (a factory that makes the "
-            "module does as well)"
-        ) from error
+        return copied(module, "module")
+    except InputError as error:
+        raise InputError(f"{error} (a factory that makes the module does as well)") from error
 
 
 def _made(factory: Callable[..., Any], hierarchy: MeshHierarchy, seed: int) -> list[nn.Module]:

@@ -18,8 +18,8 @@ from gradconv.audit.memory import EXPLAINED, MARGIN, finest_step_bytes
 from gradconv.audit.subject import Subject
 from gradconv.errors import InputError
 from gradconv.samplers import Sampler
+from gradconv.sampling import GIB
 
-GIB = 2**30
 ROWS = 2**14  # coordinates factorised at once
 STEPS_OF_ROUNDING = 8.0  # size of the disturbance that measures rounding, in epsilons
 ROUNDING_KEY = 2**21

@@ -23,7 +23,7 @@ FIGURES = ("png", "svg", "pdf")
     "--results",
     callback=folder,
     metavar="DIR",
-    help="Folder of stored results, ID.json each. Default: studies/claims where there is one.",
+    help="Folder of stored results, ID.json each. Default: studies/claims/data.",
 )
 @click.option(
     "-o",

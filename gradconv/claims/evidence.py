@@ -1,6 +1,6 @@
 """Stored results that claims are judged by: the contract, and the guard in front of it.
 
-One file a claim, ``studies/claims/ID.json`` or ``DIR/ID.json``::
+One file a claim, ``DIR/ID.json``::
 
     {
         "schema": "gradconv.evidence/1",
@@ -31,6 +31,9 @@ A quantity is one that the claim has a criterion for (`gradconv.claims.paper`); 
 claim's, never the file's. ``interval`` is a confidence interval, or left out for a number without
 error. ``criteria`` says, in the order of the measurements, what each came to, and must be what the
 numbers come to. No verdict is stored, and none is read. `evidence_document` makes all of it.
+
+A stored part of the study ``studies/claims`` (schema ``gradconv.study/1``) holds such a document
+under ``results``, ``evidence``; where a part has none, its claim is measured on the spot.
 """
 
 from __future__ import annotations
@@ -49,6 +52,7 @@ from gradconv.provenance import configuration_hash
 from gradconv.store import write_atomically
 
 SCHEMA = "gradconv.evidence/1"
+STUDY = "gradconv.study/1"
 LEDGER = "gradconv.claims/1"  # the ledger's own output may lie in the same folder
 KEYS = ("schema", "claim", "provenance", "measurements", "criteria", "digest")
 PROVENANCE: dict[str, tuple[type, ...]] = {
@@ -148,7 +152,8 @@ def read_folder(folder: Path, claims: Iterable[Claim]) -> dict[str, Evidence]:
     Parameters
     ----------
     folder : Path
-        The folder. Any JSON file in it must be evidence of a known claim, or the ledger's output.
+        The folder. Any JSON file in it must be evidence of a known claim, a stored part of a study
+        of claims, or the ledger's output.
     claims : iterable of Claim
         All claims.
 
@@ -167,12 +172,33 @@ def read_folder(folder: Path, claims: Iterable[Claim]) -> dict[str, Evidence]:
     known = {c.id: c for c in claims}
     found = {}
     for path in sorted(folder.glob("*.json")):
-        document = _load(path)
-        if document.get("schema") == LEDGER:
+        document: Record | None = _load(path)
+        if document is None or document.get("schema") == LEDGER:
             continue
         if path.stem not in known:
             raise unknown_name(f"results file {path.name}", path.stem, known)
+        if document.get("schema") == STUDY:
+            inside = _of_study(document, path)
+            if inside is None:
+                continue
+            document = inside
         found[path.stem] = check_document(document, known[path.stem], path)
+    return found
+
+
+def _of_study(document: Record, path: Path) -> Record | None:
+    """Evidence in a stored part of a study, if the part has any."""
+    results = document.get("results")
+    if not isinstance(results, dict) or "evidence" not in results:
+        raise InputError(
+            f"`results file {path.name}` must be a part of a study of claims; "
+            f"got one of {shortened(document.get('study'))}"
+        )
+    found = results["evidence"]
+    if found is not None and not isinstance(found, dict):
+        raise InputError(
+            f"`results file {path.name}` must hold evidence as an object; got {shortened(found)}"
+        )
     return found
 
 

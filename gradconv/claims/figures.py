@@ -11,7 +11,7 @@ import numpy as np
 from gradconv.claims.claim import Record
 from gradconv.claims.present import verdict_text
 from gradconv.claims.rules import word
-from gradconv.figures import COLOURS, LAW, MARKERS, SCREEN, Style
+from gradconv.figures import COLOURS, LAW, MARKERS, SCREEN, Style, below, settle, text_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,12 +46,14 @@ def claim_figure(claim: Record, style: Style = SCREEN) -> Figure:
     measured = claim["measurement"]
     with style.apply():
         if any("h" in m for m in measured):
-            figure = _orders_figure(claim)
+            figure = _orders_figure(claim, style)
         elif any("cells" in m for m in measured):
-            figure = _scale_figure(claim)
+            figure = _scale_figure(claim, style)
         else:
-            figure = _criteria_figure(claim)
-        _headline(figure, claim)
+            figure = _criteria_figure(claim, style)
+        if not style.paper:
+            _headline(figure, claim)
+        settle(figure)
     return figure
 
 
@@ -69,7 +71,7 @@ def _headline(figure: Figure, claim: Record) -> None:
         0.012,
         1.0 - 0.1 / total,
         f"{claim['number']}.  {claim['title']}",
-        fontsize=10.5,
+        fontsize="large",
         fontweight="bold",
         va="top",
     )
@@ -77,7 +79,6 @@ def _headline(figure: Figure, claim: Record) -> None:
         0.012,
         1.0 - 0.32 / total,
         text,
-        fontsize=8.5,
         va="top",
         color=VERDICT_COLOURS[claim["verdict"]],
     )
@@ -86,10 +87,12 @@ def _headline(figure: Figure, claim: Record) -> None:
 def _new(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height))
+    figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.03)
+    return figure
 
 
-def _orders_figure(claim: Record) -> Figure:
+def _orders_figure(claim: Record, style: Style) -> Figure:
     measured = [m for m in claim["measurement"] if "h" in m]
     laws = {r["case"]: r for r in claim["law"] if "case" in r}
     dims = sorted({m["choices"]["dim"] for m in measured})
@@ -97,17 +100,19 @@ def _orders_figure(claim: Record) -> Figure:
     colours = list(dict.fromkeys(m["choices"][varied] for m in measured))
     markers = list(dict.fromkeys(_mesh_choice(m) for m in measured))
     entries = max(len({_series(m, varied) for m in measured if _dim(m) == d}) for d in dims)
-    figure = _new(5.2 * len(dims) + 0.3, 3.5 + 0.19 * entries)
+    width = style.full if len(dims) > 1 else style.column
+    height = 0.75 * width / len(dims) + 7.0 * style.font / 72.0 + entries * style.line
+    figure = _new(width, height)
     axes = figure.subplots(1, len(dims), squeeze=False)[0]
     for axis, dim in zip(axes, dims, strict=True):
         shown = [m for m in measured if _dim(m) == dim]
         _mesh_axis(axis, shown)
         for m in shown:
-            style = (colours.index(m["choices"][varied]), markers.index(_mesh_choice(m)))
-            _draw_gap(axis, m, laws[m["case"]], *style)
-        _order_legend(axis, shown, varied, colours, markers)
+            look = (colours.index(m["choices"][varied]), markers.index(_mesh_choice(m)))
+            _draw_gap(axis, m, laws[m["case"]], *look, style.scale)
+        _order_legend(axis, shown, varied, colours, markers, 3.6 * style.font)
         axis.set_title(f"d = {dim}")
-    axes[0].set_ylabel("gap of neighbouring levels |g(h) − g(2h)|")
+    axes[0].set_ylabel(r"gap $\Vert g(h) - g(2h) \Vert$")
     _kinds_legend(figure, measured, any(r.get("order") is not None for r in laws.values()))
     return figure
 
@@ -133,11 +138,13 @@ def _mesh_axis(axis: Axes, records: Sequence[Record]) -> None:
     every = -(-len(h) // 6)
     axis.set_xticks(h, [n if (len(h) - 1 - i) % every == 0 else "" for i, n in enumerate(names)])
     axis.minorticks_off()
-    axis.grid(True, which="major", color="0.9", linewidth=0.6)
-    axis.set_xlabel("mesh size h (box = 1), finer to the right")
+    axis.grid(True, which="major")
+    axis.set_xlabel("mesh size $h$, finer to the right")
 
 
-def _draw_gap(axis: Axes, record: Record, law: Record, colour: int, marker: int) -> None:
+def _draw_gap(
+    axis: Axes, record: Record, law: Record, colour: int, marker: int, size: float
+) -> None:
     h, values = np.array(record["h"]), np.array(record["values"], dtype=float)
     errors = np.array(record["stderr"], dtype=float)
     seen = values > 0
@@ -149,17 +156,16 @@ def _draw_gap(axis: Axes, record: Record, law: Record, colour: int, marker: int)
         yerr=2.0 * errors[seen] if np.any(errors > 0) else None,
         color=tint,
         marker=MARKERS[marker % len(MARKERS)],
-        markersize=4.5 if mean else 6.5,
+        markersize=(4.5 if mean else 6.5) * size,
         markerfacecolor=tint if mean else "none",
         linestyle="none",
-        capsize=2.0,
-        linewidth=0.9,
+        elinewidth=0.9 * size,
     )
     if record["order"] is not None:
         first, last = record["window"]
         window = h[first : last + 1]
         line = record["coefficient"] * window ** record["order"]
-        axis.plot(window, line, color=tint, linestyle="-" if mean else "--", linewidth=1.1)
+        axis.plot(window, line, color=tint, linestyle="-" if mean else "--")
     if law.get("order") is None:
         return
     predicted = law["values"] or list(law["coefficient"] * h ** law["order"])
@@ -172,6 +178,7 @@ def _order_legend(
     varied: str,
     colours: Sequence[str],
     markers: Sequence[str],
+    points: float,
 ) -> None:
     """State the measured orders of each series under its panel."""
     from matplotlib.lines import Line2D
@@ -190,19 +197,21 @@ def _order_legend(
                 color=COLOURS[colours.index(choice) % len(COLOURS)],
                 marker=MARKERS[markers.index(mesh) % len(MARKERS)],
                 linestyle="none",
-                markersize=5.0,
                 label=f"{word(varied, choice)}, {mesh}: {', '.join(orders)}",
             )
         )
     axis.legend(
         handles=handles,
         loc="upper left",
-        bbox_to_anchor=(-0.08, -0.17),
-        frameon=False,
+        bbox_to_anchor=(0.0, 0.0),
+        bbox_transform=below(axis, points),
         labelcolor="linecolor",
-        handletextpad=0.2,
+        handlelength=0.8,
+        handletextpad=0.5,
         labelspacing=0.25,
-        fontsize=7.5,
+        borderaxespad=0.0,
+        borderpad=0.0,
+        fontsize="x-small",
     )
 
 
@@ -224,11 +233,11 @@ def _kinds_legend(figure: Figure, records: Sequence[Record], with_law: bool) -> 
         )
     if with_law:
         handles.append(Line2D([], [], **LAW, label="derived law"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
 
 
-def _scale_figure(claim: Record) -> Figure:
-    figure = _new(9.5, 3.6)
+def _scale_figure(claim: Record, style: Style) -> Figure:
+    figure = _new(style.full, 0.42 * style.full)
     left, right = figure.subplots(1, 2)
     impulses = [m for m in claim["measurement"] if "cells" in m]
     laws = [r for r in claim["law"] if "cells" in r]
@@ -278,25 +287,50 @@ def _scale_figure(claim: Record) -> Figure:
     for axis in (left, right):
         axis.set_yscale("log")
         axis.set_ylim(1e-17, 5.0)
-        axis.grid(True, which="major", color="0.9", linewidth=0.6)
-        axis.legend(frameon=False, loc="best")
+        axis.grid(True, which="major")
+        axis.legend(loc="best", fontsize="x-small")
     return figure
 
 
-def _criteria_figure(claim: Record) -> Figure:
+def _criteria_figure(claim: Record, style: Style) -> Figure:
     laws: dict[str, Record] = {}
     for record in claim["law"]:
         laws.setdefault(record["quantity"], record)
     rows = {q: [m for m in claim["measurement"] if m["quantity"] == q] for q in laws}
-    heights = [max(len(found), 1) + 1.2 for found in rows.values()]
-    figure = _new(7.5, 0.28 * sum(heights) + 0.55 * len(rows) + 0.2)
+    # The names of rows take from the width of the titles, which break into as many lines.
+    longest = max((text_width(n, "x-small") for q in rows for n in _names(rows[q])), default=0.0)
+    room = 72.0 * style.full - longest - 2.0 * style.font
+    titles = {q: _wrapped(laws[q]["statement"], room) for q in rows}
+    row = 1.3 * 0.694 * style.font / 72.0
+    heights = [max(len(found), 1) + 1.0 for found in rows.values()]
+    space = sum(2.9 * style.font / 72.0 + (t.count("\n") + 1) * style.line for t in titles.values())
+    figure = _new(style.full, row * sum(heights) + space)
     axes = figure.subplots(len(rows), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axis, (quantity, found) in zip(axes, rows.items(), strict=True):
-        _draw_criterion(axis, laws[quantity], found)
+        _draw_criterion(axis, laws[quantity], found, style.scale)
+        axis.set_title(titles[quantity], fontsize="small", loc="left")
     return figure
 
 
-def _draw_criterion(axis: Axes, law: Record, found: Sequence[Record]) -> None:
+def _names(found: Sequence[Record]) -> list[str]:
+    """Conditions of each measurement, or its grade where it has none."""
+    conditions = [[v for k, v in m["choices"].items() if k != "quantity"] for m in found]
+    return [", ".join(c) or m["grade"] for c, m in zip(conditions, found, strict=True)]
+
+
+def _wrapped(text: str, room: float) -> str:
+    """Text in small lines that are no wider than `room`, in points."""
+    lines = [""]
+    for word_ in text.split():
+        longer = f"{lines[-1]} {word_}".strip()
+        if lines[-1] and text_width(longer) > room:
+            lines.append(word_)
+        else:
+            lines[-1] = longer
+    return "\n".join(lines)
+
+
+def _draw_criterion(axis: Axes, law: Record, found: Sequence[Record], size: float) -> None:
     """Threshold as a line, the side that the claim allows shaded, each measurement a row."""
     threshold = law["threshold"]
     ends = [threshold, *(e for m in found for e in m["interval"])]
@@ -311,16 +345,14 @@ def _draw_criterion(axis: Axes, law: Record, found: Sequence[Record]) -> None:
         axis.axvspan(threshold, high, color="0.93", zorder=0)
     elif law["relation"] == "at most":
         axis.axvspan(low, threshold, color="0.93", zorder=0)
-    axis.axvline(threshold, color="0.3", linestyle="--", linewidth=1.0)
+    axis.axvline(threshold, color="0.3", linestyle="--", linewidth=1.0 * size)
     rows = max(len(found), 1)
     axis.set_ylim(rows - 0.4, -0.6)
-    names = []
     for row, m in enumerate(found):
         colour = {"fails": COLOURS[1], "undecided": "0.5"}.get(m["grade"], COLOURS[0])
-        axis.plot(m["interval"], [row, row], color=colour, linewidth=1.3)
-        axis.plot(m["value"], row, color=colour, marker="s" if m["grade"] == "fails" else "o")
-        conditions = [v for k, v in m["choices"].items() if k != "quantity"]
-        names.append(", ".join(conditions) or m["grade"])
+        marker = {"fails": "s", "undecided": "D"}.get(m["grade"], "o")
+        axis.plot(m["interval"], [row, row], color=colour)
+        axis.plot(m["value"], row, color=colour, marker=marker, markersize=3.5 * size)
     if not found:
         axis.text(
             0.5,
@@ -332,7 +364,6 @@ def _draw_criterion(axis: Axes, law: Record, found: Sequence[Record]) -> None:
             color="0.35",
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 3.0},
         )
-    axis.set_yticks(range(len(names)), names)
-    longest = max(map(len, names), default=0)  # names on the left leave less room for the title
-    axis.set_title(fill(law["statement"], max(30, 110 - longest)), fontsize=8.5, loc="left")
-    axis.grid(True, axis="x", color="0.9", linewidth=0.6)
+    axis.set_yticks(range(len(found)), _names(found), fontsize="x-small")
+    axis.tick_params(axis="x", labelsize="x-small")
+    axis.grid(True, axis="x")

@@ -14,7 +14,7 @@ from gradconv.claims.scale import ROUNDING, scale_findings
 from gradconv.errors import InputError, unknown_name
 from gradconv.provenance import provenance
 
-RESULTS = Path("studies") / "claims"  # read if it is there and no other folder is named
+RESULTS = Path("studies") / "claims" / "data"  # read if it is there and no other folder is named
 
 LIVE: Mapping[str, Callable[[Claim], Iterable[Finding]]] = {
     "orders": order_findings,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from gradconv.claims.claim import Record
 from gradconv.claims.rules import label, separate
-from gradconv.tables import tex
+from gradconv.tables import Table
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.table import Table as TerminalTable
 
 STYLES = {
     "reproduced": "green",
@@ -40,7 +40,7 @@ def law_lines(claim: Record) -> list[str]:
         same = [r["choices"] for r in laws if r.get("expression") == text]
         other = [r["choices"] for r in laws if r.get("expression") != text]
         where = separate(same, other) if other else ""
-        lines.append(f"{where or record['case']}: {text}")
+        lines.append(f"{where or record['case']}: {_power(text)}")
     lines += list(dict.fromkeys(r["statement"] for r in laws if "statement" in r))
     without = sum(1 for r in laws if r.get("missing"))
     if without:
@@ -146,12 +146,14 @@ def verdict_text(claim: Record) -> str:
     return f"{claim['verdict']}{sign}{claim['condition']}"
 
 
-def table(document: Record) -> Table:
+def table(document: Record) -> TerminalTable:
     """Lay the ledger out for the terminal."""
-    from rich.table import Table
+    from rich.table import Table as TerminalTable
     from rich.text import Text
 
-    layout = Table(title="claims of arXiv 2501.12739", title_justify="left", show_lines=True)
+    layout = TerminalTable(
+        title="claims of arXiv 2501.12739", title_justify="left", show_lines=True
+    )
     for name, ratio in zip(HEADER[1:], (5, 5, 5, 4), strict=True):
         if name == "claim":
             layout.add_column(HEADER[0], justify="right", no_wrap=True)
@@ -186,26 +188,46 @@ def footnotes(document: Record) -> list[str]:
     return found
 
 
+def ledger_table(document: Record, links: bool = False) -> Table:
+    """Lay the ledger out as one table of all claims.
+
+    Parameters
+    ----------
+    document : dict
+        What `gradconv.claims.ledger.ledger` gives.
+    links : bool
+        Whether titles are links to the sections of a page.
+    """
+    rows = []
+    for claim in document["claims"]:
+        title = f"[{claim['title']}](#{claim['id']})" if links else claim["title"]
+        source = f"{claim['source']['version']}: {claim['source']['place']}"
+        rest = verdict_text(claim)[len(claim["verdict"]) :]
+        rows.append(
+            (
+                str(claim["number"]),
+                f"{title} ({source})",
+                "\n".join(law_lines(claim)),
+                "\n".join(measured_lines(claim)),
+                f"**{claim['verdict']}**{rest}",
+            )
+        )
+    return Table(
+        name="claims",
+        caption=(
+            "Claims of arXiv 2501.12739, and what becomes of them. A verdict is computed from the "
+            "numbers by a rule; law: the gap of neighbouring levels as a power of the mesh size h "
+            "in d dimensions, a negative power is divergence."
+        ),
+        header=HEADER,
+        rows=tuple(rows),
+        widths=(0.0, 0.24, 0.22, 0.22, 0.18),
+    )
+
+
 def markdown(document: Record) -> str:
     """Lay the ledger out as a Markdown page: one table of all claims, then each with its cases."""
-    lines = [
-        "# Claims of arXiv 2501.12739, and what becomes of them",
-        "",
-        "A verdict is computed from the numbers below by a rule; law: the gap of neighbouring "
-        "levels as a power of the mesh size h in d dimensions, a negative power is divergence.",
-        "",
-        _row(("#", "claim", "source", "law", "measured", "verdict")),
-        _row(["---"] * 6),
-    ]
-    for claim in document["claims"]:
-        source = f"{claim['source']['version']}: {claim['source']['place']}"
-        law, measured = (
-            "<br>".join(_cell(line) for line in found)
-            for found in (law_lines(claim), measured_lines(claim))
-        )
-        name = f"[{claim['title']}](#{claim['id']})"
-        verdict = f"**{claim['verdict']}**" + _cell(verdict_text(claim)[len(claim["verdict"]) :])
-        lines.append(_row((str(claim["number"]), name, source, law, measured, verdict)))
+    lines = ["# Claims of arXiv 2501.12739", "", ledger_table(document, links=True).markdown()]
     for claim in document["claims"]:
         lines += _section(claim)
     lines += ["", _origin(document["provenance"]), ""]
@@ -214,26 +236,46 @@ def markdown(document: Record) -> str:
 
 def _section(claim: Record) -> list[str]:
     lines = [
-        "",
         f'<a id="{claim["id"]}"></a>',
         "",
         f"## {claim['number']}. {claim['title']}",
         "",
         claim["statement"],
         "",
-        f"Verdict: {_cell(verdict_text(claim))}.",
+        f"Verdict: {verdict_text(claim)}.",
         "",
-        *(f"- {_cell(note)}" for note in claim["notes"]),
+        *(f"- {note}" for note in claim["notes"]),
+        "",
     ]
     if claim["measurement"]:
-        laws = {r["case"]: r for r in claim["law"] if "case" in r}
-        lines += ["", _row(("case", "law", "measured", "says of the claim")), _row(["---"] * 4)]
-        for measured in claim["measurement"]:
-            case = measured["case"]
-            rest = measured["text"].removeprefix(f"{case}: ")
-            cells = (case, law_text(laws[case]), rest, measured["grade"])
-            lines.append(_row([_cell(c) for c in cells]))
-    return [*lines, "", f"![{claim['title']}]({claim['id']}.png)"]
+        lines.append(cases_table(claim).markdown())
+    return [*lines, f"![{claim['title']}]({claim['id']}.png)", ""]
+
+
+def cases_table(claim: Record) -> Table:
+    """Lay out every case of a claim: its law, its measurement and what the two say.
+
+    Parameters
+    ----------
+    claim : dict
+        A claim of the ledger's document, with measurements.
+    """
+    laws = {r["case"]: r for r in claim["law"] if "case" in r}
+    return Table(
+        name=claim["id"],
+        caption=f"Cases of claim {claim['number']}: {claim['title']}.",
+        header=("case", "law", "measured", "says of the claim"),
+        rows=tuple(
+            (
+                m["case"],
+                law_text(laws[m["case"]]),
+                m["text"].removeprefix(f"{m['case']}: "),
+                m["grade"],
+            )
+            for m in claim["measurement"]
+        ),
+        widths=(0.3, 0.22, 0.3, 0.1),
+    )
 
 
 def law_text(law: Record) -> str:
@@ -243,47 +285,20 @@ def law_text(law: Record) -> str:
     if law.get("missing"):
         return "none derived"
     if "value" in law:
-        return f"{law['expression']} = {law['value']:.1e}"
+        return f"{_power(law['expression'])} = {law['value']:.1e}"
     if law.get("order") is None:
         return str(law["verdict"])
     return f"{law['coefficient']:.3g} h^{law['order']:g}"
 
 
 def latex(document: Record) -> str:
-    """Lay the ledger out as a LaTeX table (packages booktabs, longtable, array)."""
-    p = r">{\raggedright\arraybackslash}p"
-    lines = [
-        r"% \usepackage{array,booktabs,longtable}",
-        rf"\begin{{longtable}}{{r{p}{{0.24\linewidth}}{p}{{0.22\linewidth}}"
-        rf"{p}{{0.22\linewidth}}{p}{{0.18\linewidth}}}}",
-        r"\toprule",
-        " & ".join(("", "Claim (source)", "Law", "Measured", "Verdict")) + r" \\",
-        r"\midrule",
-        r"\endhead",
-        r"\bottomrule",
-        r"\endfoot",
-    ]
-    for claim in document["claims"]:
-        source = f"{claim['source']['version']}: {claim['source']['place']}"
-        law, measured = (
-            r" \newline ".join(tex(line) for line in found)
-            for found in (law_lines(claim), measured_lines(claim))
-        )
-        verdict = rf"\emph{{{tex(claim['verdict'])}}}" + tex(
-            verdict_text(claim)[len(claim["verdict"]) :]
-        )
-        title = f"{tex(claim['title'])} ({tex(source)})"
-        cells = (str(claim["number"]), title, law, measured, verdict)
-        lines.append(" & ".join(cells) + r" \\")
-    return "\n".join([*lines, r"\end{longtable}", "% " + _origin(document["provenance"]), ""])
+    """Lay the ledger out as a LaTeX table (packages array, booktabs, longtable)."""
+    return ledger_table(document).latex() + "% " + _origin(document["provenance"]) + "\n"
 
 
-def _row(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "/").replace("\n", " ").replace("<", "&lt;").replace("*", r"\*")
+def _power(expression: str) -> str:
+    """An expression with the signs of print: a star in Markdown is none of multiplication."""
+    return expression.replace("**", "^").replace("*", "·")
 
 
 def _origin(provenance: Record) -> str:

@@ -38,6 +38,20 @@ class Comparison:
     values: tuple[float, ...]
 
 
+def describe() -> Record:
+    """What is compared, as JSON values."""
+    return {
+        "width": WIDTH,
+        "sizes": list(SIZES),
+        "reference": {str(dim): n for dim, n in REFERENCE.items()},
+        "band": BAND,
+        "band_sizes": list(BAND_SIZES),
+        "band_reference": BAND_REFERENCE,
+        "rounding": ROUNDING,
+        "factor": FACTOR,
+    }
+
+
 def scale_findings() -> Iterator[Finding]:
     """Compare the outputs of the same parameters on meshes of many sizes, even and odd.
 
@@ -139,7 +153,7 @@ def _modes(kernel: Kernel, field: np.ndarray, largest: int) -> np.ndarray:
 
     n, dim = field.shape[0], field.ndim
     theta = torch.from_numpy(np.array(kernel.theta))
-    output = kernel.apply(torch.from_numpy(field)[None, None], theta, 1.0 / n, "periodic")
+    output = kernel.apply(torch.from_numpy(field)[None, None], theta, "periodic")
     spectrum = np.fft.fftshift(np.fft.fftn(output[0, 0].numpy())) / n**dim
     middle = n // 2
     kept = slice(middle - largest, middle + largest + 1)

@@ -52,7 +52,7 @@ def autograd_gradients(
     for r in range(len(x)):
         theta = backend.array(kernel.theta).clone().requires_grad_(True)
         field, target = backend.array(x[r : r + 1]), backend.array(y[r % len(y)][None])
-        residual = kernel.apply(field, theta, mesh.h, boundary) - target
+        residual = kernel.apply(field, theta, boundary) - target
         loss = 0.5 * weight * torch.sum(residual * residual)
         (gradient,) = torch.autograd.grad(loss, theta)
         gradients.append(backend.numpy(gradient))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from gradconv.errors import InputError
 from gradconv.fields import PixelLaw, RandomField
 from gradconv.gradient.fourier import FourierGradient
 from gradconv.gradient.inputs import InputSource
@@ -42,9 +43,18 @@ def expected_gradients(
     expected : ndarray
         Shape ``(levels, out, in, p)``.
     magnitude : ndarray
-        Shape ``(levels,)``: norms of the input's and the target's part added, before they cancel;
-        rounding errors of `expected` are some multiple of machine epsilon times this.
+        Shape ``(levels,)``: a bound on the norms of the input's and the target's part added, before
+        they cancel; rounding errors of `expected` are some multiple of machine epsilon times this.
+
+    Raises
+    ------
+    InputError
+        If the problem is not periodic.
     """
+    if not has_expectation(problem):
+        raise InputError(
+            f"`boundary` must be periodic for an exact expectation; got {problem.boundary}"
+        )
     source = InputSource(problem, hierarchy, seed)
     covariances, crosses = _fluctuations(problem, hierarchy, source)
     members = [] if problem.signal.random else source.members

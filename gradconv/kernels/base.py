@@ -167,7 +167,7 @@ class Kernel(ABC):
     def operator_bytes(self, grid: FourierGrid) -> int:
         """Memory that `operator` holds."""
 
-    def apply(self, x: Array, theta: Array, h: float, boundary: str) -> Array:
+    def apply(self, x: Array, theta: Array, boundary: str) -> Array:
         """Convolve torch fields, differentiable by θ: through the symbol on an extended box.
 
         Parameters
@@ -176,8 +176,6 @@ class Kernel(ABC):
             Shape ``(batch, in, n, …, n)``.
         theta : torch.Tensor
             Shape ``(out, in, p)``.
-        h : float
-            Mesh size.
         boundary : {"periodic", "zero", "reflecting"}
             Zero and reflecting boxes are doubled, convolved periodically and cut.
 

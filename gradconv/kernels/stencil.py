@@ -120,7 +120,7 @@ class Stencil(SeparableKernel):
         values = np.array(self.indices) - self.count // 2
         return KernelFormula((sympy.exp(sympy.I * h * phase),), m, values)
 
-    def apply(self, x: Array, theta: Array, h: float, boundary: str) -> Array:
+    def apply(self, x: Array, theta: Array, boundary: str) -> Array:
         """Convolve grid point by grid point, as ``torch.nn.ConvNd`` does."""
         import torch
         import torch.nn.functional as functional

@@ -76,10 +76,10 @@ def _no_law_at_all(problem: Problem) -> str | None:
             "`boundary` must be periodic for a law (a wall breaks the symmetry under shifts); "
             f"got {problem.boundary}"
         )
-    if problem.restriction.name == "bilinear_corners":
+    if not problem.restriction.shift_invariant:
         return (
-            "`restriction` must act alike at every position for a law; got bilinear_corners, "
-            "whose weights depend on the position: no power law"
+            "`restriction` must act alike at every position for a law; got "
+            f"{problem.restriction.name}, whose weights depend on the position: no power law"
         )
     return None
 
@@ -171,7 +171,6 @@ def norm_law(
     return QuantityLaw(
         quantity,
         tuple(found),
-        None,
         assumptions(problem),
         (),
         terms,
@@ -181,7 +180,7 @@ def norm_law(
 
 def _tail_is_open(problem: Problem) -> bool:
     endless = problem.signal.random and problem.signal.finite_modes(problem.dim) is None
-    return endless and problem.restriction.name != "spectral"
+    return endless and not problem.restriction.band_limiting
 
 
 def assumptions(problem: Problem) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ class PhysicalWriter(Writer):
         j = sympy.symbols(f"j1:{self.problem.dim + 1}", integer=True)
         at = {k: 2 * sympy.pi * x for k, x in zip(self.k, j, strict=True)}
         target = self._target(j, at) if origin == "signal" else 0
-        products = self._products(origin, j, at, target)
+        products = self._products(origin, at, target)
         spectrum, folded = None, None
         sides: dict[Power, Any] = {}
         for part in weight_parts(self.problem, self.transfer, density, origin):
@@ -55,7 +55,7 @@ class PhysicalWriter(Writer):
             if origin == "signal" and part.kind not in ("spectrum", "flat", "origin"):
                 if folded is None:
                     beyond = sympy.nsimplify(alias_target(self.problem))
-                    folded = self._products(origin, j, at, beyond)
+                    folded = self._products(origin, at, beyond)
                 own_products = folded
             if part.axes is not None:
                 weight = weight * self._sets_of_axes(j, *part.axes)
@@ -80,10 +80,10 @@ class PhysicalWriter(Writer):
 
         j = sympy.symbols(f"j1:{self.problem.dim + 1}", integer=True)
         at = {k: 2 * sympy.pi * x for k, x in zip(self.k, j, strict=True)}
-        components = _origin(self._products("noise", j, at, 0), j)
+        components = _origin(self._products("noise", at, 0), j)
         return tuple(s * c for s, c in zip(self.scales(), components, strict=True))
 
-    def _products(self, origin: str, j: Any, at: dict[Any, Any], target: Any) -> list[Any]:
+    def _products(self, origin: str, at: dict[Any, Any], target: Any) -> list[Any]:
         """conj(∂σ)(σ − target) at k = 2πj, a component each."""
         import sympy
 

@@ -293,7 +293,7 @@ def transfer_of(problem: Problem) -> Transfer:
         If it depends on the position, or its direct step is no fixed symbol.
     """
     restriction = problem.restriction
-    if restriction.name == "spectral":
+    if restriction.band_limiting:
         return Transfer((0.0, 0.0), (1.0,), 0, cut=True)
     if not isinstance(restriction, LocalRestriction):
         raise LawError(

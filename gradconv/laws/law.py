@@ -106,8 +106,6 @@ class QuantityLaw:
     terms : tuple of Term
         The leading term, then corrections. Empty where the quantity is exactly zero, or smaller
         than any power of h.
-    stated : sympy.Expr, optional
-        The leading term and the next one, where they are not written by `pieces`.
     assumptions : tuple of str
         Under which the law holds.
     notes : tuple of str
@@ -125,7 +123,6 @@ class QuantityLaw:
 
     quantity: str
     terms: tuple[Term, ...]
-    stated: sympy.Expr | None
     assumptions: tuple[str, ...]
     notes: tuple[str, ...]
     vectors: tuple[VectorTerm, ...] = ()
@@ -136,11 +133,11 @@ class QuantityLaw:
     @cached_property
     def written(self) -> Written:
         """The law in symbols, with what they mean."""
-        from gradconv.laws.writing import Written, in_numbers
+        from gradconv.laws.writing import in_numbers
 
         if self.pieces is not None:
             return self.pieces.write(self.quantity, self.terms)
-        return in_numbers(self.terms) if self.stated is None else Written((self.stated,))
+        return in_numbers(self.terms)
 
     @property
     def expression(self) -> sympy.Expr:
@@ -228,7 +225,9 @@ class QuantityLaw:
         if not self.terms:
             return "exact" if gap else "vanishes"
         if self.order == 0:
-            return ("stalls" if gap else "bounded") if not self.logs else "grows"
+            if self.logs:
+                return "diverges" if gap else "grows"
+            return "stalls" if gap else "bounded"
         if self.order > 0:
             return "converges" if gap else "vanishes"
         return "diverges" if gap else "grows"

@@ -13,6 +13,7 @@ from functools import reduce
 
 import numpy as np
 
+from gradconv.errors import LawError
 from gradconv.fields import PixelLaw, RandomField
 from gradconv.gradient.inputs import InputSource
 from gradconv.laws.ingredients import read_density
@@ -251,7 +252,12 @@ def _line_transfer(problem: Problem, base: int, n: int) -> np.ndarray:
         return reduce(
             np.multiply, [taps_transfer(problem.restriction.taps(2), 2**s * theta) for s in steps]
         )
-    kept = (2 * np.abs(j) < n).astype(complex)  # spectral: cut, half of each end
+    if not problem.restriction.band_limiting:
+        raise LawError(
+            "`restriction` must have taps or cut the band for a law; got "
+            f"{problem.restriction.name}"
+        )
+    kept = (2 * np.abs(j) < n).astype(complex)  # cut, half of each end
     kept[2 * np.abs(j) == n] = 0.5
     return kept
 

@@ -70,7 +70,6 @@ class WeightPart(NamedTuple):
 
 
 _REGION = {"spectrum": "inner", "flat": "flat", "origin": "flat"}
-_INNER = ("spectrum", "flat", "origin")
 
 
 def sets_of_axes(modes: np.ndarray, size: int, given: int) -> np.ndarray:
@@ -120,7 +119,7 @@ def physical_terms(
     found = []
     for part in weight_parts(problem, transfer, density, origin):
         slopes = inner
-        if part.kind not in _INNER:  # aliases come with the target's multiplier far out
+        if part.kind not in _REGION:  # aliases come with the target's multiplier far out
             aliased = integrand(beyond) if aliased is None else aliased
             slopes = aliased
         weight = part.at(k)
@@ -148,8 +147,7 @@ def _values_at(kernel: Kernel, formula: KernelFormula, k: tuple[np.ndarray, ...]
     """Kernel at modes; the last ones are kept, since all fields meet the same kernel there."""
     digest = f"{type(kernel).__name__} {kernel.theta.shape} {formula.constants}".encode()
     scale = np.broadcast_to(kernel.scale, kernel.theta.shape)
-    digest += b"".join(a.tobytes() for a in (kernel.theta, scale, *(c[[0, -1]] for c in k)))
-    digest += str(len(k[0])).encode()
+    digest += b"".join(a.tobytes() for a in (kernel.theta, scale, *k))
     if digest not in _LAST:
         while len(_LAST) >= 2:
             _LAST.pop(next(iter(_LAST)))

@@ -66,11 +66,6 @@ class Written:
         """The leading term in LaTeX."""
         return _latex(self.parts[0]) if self.parts else "0"
 
-    def numbers(self) -> dict[str, float]:
-        """Values by name of the symbols that are numbers."""
-        found = ((str(s), v) for s, v in self.values.items())
-        return {name: float(v) for name, v in found if np.ndim(v) == 0}
-
     def evaluate(self, h: float, fine_h: float) -> float:
         """Value of the expression at mesh sizes h and h_L."""
         import sympy

@@ -209,7 +209,8 @@ class MultilevelGradient:
         Raises
         ------
         InputError
-            If a pass fails or the samples run out, with the level; ``.grad`` is as it was.
+            If a pass fails, the samples run out or a gradient is not finite; ``.grad`` is as it
+            was.
         """
         with self._apart() as before:
             step = self._estimate()
@@ -269,6 +270,7 @@ class MultilevelGradient:
             gap = parts[0] - (theta * parts[1] if theta else 0.0)
             loss += count * factor * above[level] * gap
             cells += count * self.sampler.cells_drawn(self._levels(level, theta))
+        self._check_finite()
         self._repeats.finish()
         self.steps += 1
         work = float(np.sum(np.asarray(allotment.counts) * self.term_costs * (above != 0)))
@@ -288,6 +290,15 @@ class MultilevelGradient:
                 value = self.evaluator.backward(at, batch, weight, part.start)
                 total[role] += value * len(part) / len(numbers)
         return float(total[0]), float(total[1]) if len(levels) > 1 else float("nan")
+
+    def _check_finite(self) -> None:
+        for name, parameter in self.evaluator.parameters.items():
+            if parameter.grad is None:
+                continue
+            if not bool(torch.isfinite(parameter.grad.to_dense()).all()):
+                raise InputError(
+                    f"`model` must have finite gradients; got NaN or infinity for {name}"
+                )
 
     @staticmethod
     def _levels(level: int, theta: float) -> tuple[int, ...]:
@@ -394,12 +405,12 @@ class MultilevelGradient:
             Norm of the difference over the norm of the finest gradient.
         """
         check_whole("samples", samples, 1)
-        numbers = self._numbers(samples)
         if self.sampler.sequential:
             raise InputError(
                 "`sampler` must give a sample again for terms to share it; got one that is "
                 "sequential"
             )
+        numbers = self._numbers(samples)
         theta, above = self.control.theta, levels_above(self.control.theta)
         total: Any = 0.0
         for level in range(len(self.hierarchy)):

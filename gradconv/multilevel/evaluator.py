@@ -138,7 +138,7 @@ class Evaluator:
     def gradient(self, level: int, batch: Batch, key: int) -> dict[str, torch.Tensor]:
         """Gradient by each parameter, as flat real vectors; no ``.grad`` and no buffer changes."""
         with self._pass(level, batch, key, keep=False) as value:
-            return flat_gradients(value, self.parameters, self.where(level))
+            return flat_gradients(value, self.parameters, self.where(level), "model")
 
     @contextmanager
     def _pass(self, level: int, batch: Batch, key: int, keep: bool) -> Iterator[torch.Tensor]:

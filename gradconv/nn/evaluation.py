@@ -155,7 +155,10 @@ def require_differentiable(value: torch.Tensor, where: str) -> None:
 
 
 def flat_gradients(
-    value: torch.Tensor, parameters: dict[str, nn.Parameter], where: str
+    value: torch.Tensor,
+    parameters: dict[str, nn.Parameter],
+    where: str,
+    argument: str = "module",
 ) -> dict[str, torch.Tensor]:
     """Gradient of a loss by each parameter, as flat real vectors; no ``.grad`` is touched.
 
@@ -167,6 +170,8 @@ def flat_gradients(
         By name.
     where : str
         The level, as an error names it.
+    argument : str
+        What an error calls the module.
 
     Returns
     -------
@@ -190,7 +195,8 @@ def flat_gradients(
         flat[name] = gradient.detach().to_dense().reshape(-1)
         if not bool(torch.isfinite(flat[name]).all()):
             raise InputError(
-                f"`module` must have finite gradients; got NaN or infinity for {name} on {where}"
+                f"`{argument}` must have finite gradients; got NaN or infinity for {name} "
+                f"on {where}"
             )
     return flat
 

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradconv.errors import InputError
-from gradconv.figures import SCREEN, Style
+from gradconv.figures import COLOURS, SCREEN, Style
 from gradconv.nn.engine.pairs import monomials
 from gradconv.nn.layer import _MeshFreeConv
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Array = np.ndarray
+REACH = 4.5  # half side of a panel, in standard deviations of the layer's own kernel
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +59,7 @@ class Kernel:
         gauss = np.exp(0.5 * np.sum(r * slope, axis=-1))
         gauss = gauss / np.sqrt((4.0 * np.pi) ** dim * np.linalg.det(self.diffusion))
         total = np.zeros_like(gauss)
-        degree = 0 if len(self.coefficients) == 1 else 1 if len(self.coefficients) <= 1 + dim else 2
-        for c, axes in zip(self.coefficients, monomials(dim, degree), strict=True):
+        for c, axes in zip(self.coefficients, self._derivatives(), strict=True):
             factor: Array | float = 1.0
             if len(axes) == 1:
                 factor = slope[..., axes[0]]
@@ -66,6 +67,46 @@ class Kernel:
                 factor = slope[..., axes[0]] * slope[..., axes[1]] - half[axes[0], axes[1]]
             total = total + c * factor * gauss
         return np.asarray(total)
+
+    def moments(self) -> tuple[float, Array, Array]:
+        """∫κ, ∫ s κ and ∫ s sᵀ κ in closed form, shapes ``()``, ``(d,)`` and ``(d, d)``."""
+        dim = len(self.drift)
+        # those of the Gaussian; a derivative in front goes over to s, with the opposite sign
+        centre, spread = -self.drift, 2.0 * self.diffusion + np.outer(self.drift, self.drift)
+        mass, first, second = 0.0, np.zeros(dim), np.zeros((dim, dim))
+        unit = np.eye(dim)
+        for c, axes in zip(self.coefficients, self._derivatives(), strict=True):
+            if not axes:
+                mass, first, second = mass + c, first + c * centre, second + c * spread
+                continue
+            e = [unit[a] for a in axes]
+            if len(e) == 1:
+                first = first - c * e[0]
+                pair, sign = (e[0], centre), -1.0
+            else:
+                pair, sign = (e[0], e[1]), 1.0
+            second = second + sign * c * (np.outer(*pair) + np.outer(*pair).T)
+        return float(mass), first, second
+
+    def _derivatives(self) -> list[tuple[int, ...]]:
+        dim, count = len(self.drift), len(self.coefficients)
+        return list(monomials(dim, 0 if count == 1 else 1 if count <= 1 + dim else 2))
+
+
+@dataclass(frozen=True, eq=False)
+class KernelFamily:
+    """Kernels of the figure: a row a parameter, in it a kernel for each value.
+
+    Parameters
+    ----------
+    width : float
+        Standard deviation of the layer's own kernel, its geometric mean over the axes.
+    rows : tuple of (title, tuple of (label, kernels))
+        Kernels that are summed, each `Kernel`.
+    """
+
+    width: float
+    rows: tuple[tuple[str, tuple[tuple[str, tuple[Kernel, ...]], ...]], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,51 +159,61 @@ def layer_kernels(layer: _MeshFreeConv, out_channel: int = 0, in_channel: int = 
     return found
 
 
-def kernel_sheet(
-    layer: _MeshFreeConv, out_channel: int = 0, in_channel: int = 0, points: int = 81
-) -> KernelSheet:
+def kernel_family(layer: _MeshFreeConv, out_channel: int = 0, in_channel: int = 0) -> KernelFamily:
     """Vary diffusion, anisotropy, direction, drift and derivatives about a layer's kernel.
 
     Parameters
     ----------
     layer, out_channel, in_channel
-        As in `layer_kernels`; the pair's first term is varied.
-    points : int
-        Points a side of each panel.
+        As in `layer_kernels`; the width of the pair's first term is that of the others.
 
     Returns
     -------
-    KernelSheet
+    KernelFamily
         First the layer's own kernel of this pair, all terms together, and its terms.
     """
     kernels = layer_kernels(layer, out_channel, in_channel)
-    base, dim = kernels[0], layer.dim
-    widths = np.sqrt(2.0 * np.linalg.eigvalsh(base.diffusion))
-    width = float(np.exp(np.log(widths).mean()))
-    reach = 4.5 * width
-    s = np.linspace(-reach, reach, points)
-    grid = [s] if dim == 1 else [*np.meshgrid(s, s, indexing="ij"), *[np.zeros(1)] * (dim - 2)]
-
-    def drawn(kernel: Kernel) -> Array:
-        return kernel.values(*grid)
-
-    own = [("all terms", sum((drawn(k) for k in kernels), np.zeros(1)))]
-    own += (
-        [(f"term {e + 1}", drawn(k)) for e, k in enumerate(kernels[:4])] if layer.terms > 1 else []
-    )
+    dim = layer.dim
+    width = float(np.exp(0.5 * np.log(2.0 * np.linalg.eigvalsh(kernels[0].diffusion)).mean()))
+    own = [("all terms", tuple(kernels))]
+    if layer.terms > 1:
+        own += [(f"term {e + 1}", (k,)) for e, k in enumerate(kernels[:4])]
     plain = Kernel(np.ones(1), 0.5 * width**2 * np.eye(dim), np.zeros(dim))
-    rows = [("this layer's kernel", own), ("diffusion A", _scaled(plain))]
+    varied = [("diffusion A", _scaled(plain))]
     if dim > 1:
-        rows += [("anisotropy of A", _stretched(plain)), ("direction of A", _turned(plain))]
-    rows += [("drift b", _drifted(plain, width)), ("derivative", _differentiated(plain))]
-    sheet = [
-        (title, tuple((label, k if isinstance(k, np.ndarray) else drawn(k)) for label, k in row))
-        for title, row in rows
-    ]
-    return KernelSheet(reach, tuple(sheet))
+        varied += [("anisotropy of A", _stretched(plain)), ("direction of A", _turned(plain))]
+    varied += [("drift b", _drifted(plain, width)), ("derivative", _differentiated(plain))]
+    rows = [(title, tuple((label, (kernel,)) for label, kernel in row)) for title, row in varied]
+    return KernelFamily(width, (("this layer's kernel", tuple(own)), *rows))
 
 
-Row = Sequence[tuple[str, "Kernel | Array"]]
+def kernel_sheet(
+    layer: _MeshFreeConv, out_channel: int = 0, in_channel: int = 0, points: int = 81
+) -> KernelSheet:
+    """Values of a `kernel_family` on panels.
+
+    Parameters
+    ----------
+    layer, out_channel, in_channel
+        As in `kernel_family`.
+    points : int
+        Points a side of each panel.
+    """
+    family = kernel_family(layer, out_channel, in_channel)
+    reach = REACH * family.width
+    s = np.linspace(-reach, reach, points)
+    dim = layer.dim
+    grid = [s] if dim == 1 else [*np.meshgrid(s, s, indexing="ij"), *[np.zeros(1)] * (dim - 2)]
+    return KernelSheet(
+        reach,
+        tuple(
+            (title, tuple((t, sum((k.values(*grid) for k in ks), np.zeros(1))) for t, ks in row))
+            for title, row in family.rows
+        ),
+    )
+
+
+Row = Sequence[tuple[str, Kernel]]
 
 
 def _scaled(k: Kernel) -> Row:
@@ -249,39 +300,54 @@ def kernel_image(
 
 
 def draw_sheet(sheet: KernelSheet, style: Style = SCREEN) -> Figure:
-    """Draw the panels; each has a colour scale of its own, centred at zero."""
+    """Draw the panels; each has a colour scale of its own, centred at zero.
+
+    Lines at a quarter of the largest value, dashed where it is negative, tell the signs in grey.
+    """
     from matplotlib.figure import Figure
 
-    columns = max(len(row) for _, row in sheet.rows)
+    columns, rows = max(len(row) for _, row in sheet.rows), len(sheet.rows)
     flat = sheet.rows[0][1][0][1].ndim == 1
-    height = 1.1 if flat else 1.62
+    side = (style.column - 0.5) / columns
+    height = rows * ((0.75 if flat else 1.0) * side + 0.021 * style.font) + 0.5
     with style.apply():
-        figure = Figure(figsize=(1.55 * columns + 0.6, height * len(sheet.rows) + 0.5))
-        figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.03)
-        grid = figure.add_gridspec(len(sheet.rows), columns)
+        figure = Figure(figsize=(style.column, height))
+        figure.set_layout_engine("constrained", w_pad=0.015, h_pad=0.015)
+        grid = figure.add_gridspec(rows, columns)
         for i, (title, row) in enumerate(sheet.rows):
             for j, (label, values) in enumerate(row):
                 axis = figure.add_subplot(grid[i, j])
                 _draw_panel(axis, values, sheet.reach)
-                axis.set_title(label, fontsize=8.5, pad=2.5)
+                axis.set_title(label, fontsize="x-small", pad=2.0)
                 if j == 0:
-                    axis.set_ylabel(title, fontsize=9.0)
-        figure.suptitle(
-            f"Mesh-free kernels; panels are {2 * sheet.reach:.2g} of the domain wide",
-            fontsize=9.5,
-        )
+                    axis.set_ylabel(title, fontsize="x-small")
+                if i == rows - 1:
+                    end = float(f"{0.6 * sheet.reach:.1g}")
+                    axis.set_xticks([-end, 0.0, end], [f"−{end:g}", "0", f"{end:g}"])
+                    axis.tick_params(labelsize="x-small")
+        along = "s₁" if flat else "s₂ across, s₁ down"
+        figure.supxlabel(f"offset {along}, in units of the domain", fontsize="small")
     return figure
 
 
-def _draw_panel(axis: object, values: Array, reach: float) -> None:
-    from matplotlib.axes import Axes
-
-    assert isinstance(axis, Axes)
+def _draw_panel(axis: Axes, values: Array, reach: float) -> None:
     axis.set_xticks([])
     axis.set_yticks([])
+    s = np.linspace(-reach, reach, len(values))
     if values.ndim == 1:
         axis.axhline(0.0, color="0.75", linewidth=0.6)
-        axis.plot(np.linspace(-reach, reach, len(values)), values, color="#0072B2", linewidth=1.2)
+        axis.plot(s, values, color=COLOURS[0], linewidth=1.2)
         return
     limit = float(np.abs(values).max()) or 1.0
-    axis.imshow(values, cmap="PuOr", vmin=-limit, vmax=limit, interpolation="nearest")
+    edge = reach * len(s) / (len(s) - 1)  # values stand in the middle of their cells
+    axis.imshow(
+        values,
+        cmap="PuOr",
+        vmin=-limit,
+        vmax=limit,
+        interpolation="nearest",
+        extent=(-edge, edge, edge, -edge),
+    )
+    lines = [v for v in (-0.25 * limit, 0.25 * limit) if values.min() < v < values.max()]
+    styles = ["--" if v < 0 else "-" for v in lines]
+    axis.contour(s, s, values, lines, colors="0.15", linewidths=0.5, linestyles=styles)

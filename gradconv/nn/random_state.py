@@ -1,4 +1,4 @@
-"""Random state: the caller's is left as it was, and every evaluation starts from a given one."""
+"""What evaluations leave as it was: random state, from a given one each, and buffers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from torch import nn
 
 _LARGEST = 2**32  # numpy's legacy generator takes 32 bits
 
@@ -33,6 +34,19 @@ def preserved_random_state(device: str) -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(legacy)  # noqa: NPY002
+
+
+@contextmanager
+def preserved_buffers(module: nn.Module) -> Iterator[None]:
+    """Give the buffers (running statistics and the like) their values back, whatever happens."""
+    before = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, buffer in module.named_buffers():
+                if name in before:
+                    buffer.copy_(before[name])
 
 
 def start_random_state(seed: int, *key: int) -> None:

@@ -15,15 +15,11 @@ from torch import Tensor, nn
 
 from gradconv.backend import Backend
 from gradconv.errors import InputError, shortened, unknown_name
+from gradconv.nn.checks import checked_padding
 from gradconv.restriction import RESTRICTIONS, Restriction
 
-PADDINGS = {
-    "periodic": "periodic",
-    "circular": "periodic",
-    "reflect": "reflecting",
-    "zero": "zero",
-    "zeros": "zero",
-}
+# What `gradconv.restriction` calls a padding.
+BOUNDARIES = {"periodic": "periodic", "reflect": "reflecting", "zero": "zero"}
 ADJOINTS = {"average": "constant", "full_weighting": "linear_vertex", "spectral": "spectral"}
 
 
@@ -65,8 +61,8 @@ class Restrict(nn.Module):
         super().__init__()
         self.factor = _checked_factor(factor)
         self.restriction = RESTRICTIONS.parse(restriction)
-        self.padding_mode = _checked_padding(padding_mode)
-        self.restriction.check_boundary(PADDINGS[self.padding_mode])
+        self.padding_mode = checked_padding(padding_mode)
+        self.restriction.check_boundary(BOUNDARIES[self.padding_mode])
 
     def forward(self, x: Tensor) -> Tensor:
         """Restrict ``x``, shape ``(B, C, *n)``, to shape ``(B, C, *(n / factor))``."""
@@ -80,7 +76,7 @@ class Restrict(nn.Module):
             return x
         for n in x.shape[2:]:
             self.restriction.check_size(n)
-        backend, boundary = _backend(x), PADDINGS[self.padding_mode]
+        backend, boundary = _backend(x), BOUNDARIES[self.padding_mode]
         y = _in_full_precision(x) if self.restriction.name == "spectral" else x
         for axis in range(-dim, 0):
             y = self.restriction.restrict_axis(y, axis, self.factor, boundary, backend)
@@ -154,8 +150,8 @@ class Prolong(nn.Module):
         if not isinstance(prolongation, str) or prolongation not in _PROLONG_AXIS:
             raise unknown_name("prolongation", prolongation, _PROLONG_AXIS)
         self.prolongation = prolongation
-        self.padding_mode = _checked_padding(padding_mode)
-        boundary = PADDINGS[self.padding_mode]
+        self.padding_mode = checked_padding(padding_mode)
+        boundary = BOUNDARIES[self.padding_mode]
         if (prolongation == "spectral" and boundary != "periodic") or (
             prolongation == "linear_vertex" and boundary == "reflecting"
         ):
@@ -167,8 +163,9 @@ class Prolong(nn.Module):
         if self.factor == 1:
             return x
         y = _in_full_precision(x) if self.prolongation == "spectral" else x
+        boundary = BOUNDARIES[self.padding_mode]
         for axis in range(-dim, 0):
-            y = _PROLONG_AXIS[self.prolongation](y, axis, self.factor, PADDINGS[self.padding_mode])
+            y = _PROLONG_AXIS[self.prolongation](y, axis, self.factor, boundary)
         return y.to(x.dtype)
 
     def adjoint(self) -> Restrict:
@@ -276,9 +273,3 @@ def _checked_factor(factor: object) -> int:
     if isinstance(factor, bool) or not isinstance(factor, int) or factor < 1:
         raise InputError(f"`factor` must be a whole number of at least 1; got {shortened(factor)}")
     return factor
-
-
-def _checked_padding(padding_mode: object) -> str:
-    if not isinstance(padding_mode, str) or padding_mode not in PADDINGS:
-        raise unknown_name("padding_mode", padding_mode, PADDINGS)
-    return padding_mode

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 import sys
 from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from gradconv.errors import InputError, shortened
-from gradconv.provenance import versions
+from gradconv.provenance import source_digest, versions
 
 LIBRARIES = ("OMP", "OPENBLAS", "MKL", "NUMBA")
 
@@ -51,12 +49,7 @@ def limit_threads() -> None:
 @lru_cache(maxsize=1)
 def source() -> dict[str, str]:
     """Versions of gradconv and of what it computes with, and a digest of its source files."""
-    root = Path(__file__).resolve().parent
-    total = hashlib.sha256()
-    for file in sorted(root.rglob("*.py")):
-        total.update(file.relative_to(root).as_posix().encode() + b"\0")
-        total.update(file.read_bytes() + b"\0")
-    return {**versions(), "gradconv's source": total.hexdigest()[:12]}
+    return {**versions(), "gradconv's source": source_digest()[:12]}
 
 
 def deadly(task: object, times: str, code: int | None = None) -> str:

@@ -34,11 +34,17 @@ class Restriction(Choice):
         Whether s chained steps by 2 equal the direct step by 2**s.
     boundaries : tuple of str
         The boundaries it can be used with.
+    shift_invariant : bool
+        Whether it acts alike at every position of the coarse mesh.
+    band_limiting : bool
+        Whether it keeps the modes of the coarse mesh and lets none alias.
     """
 
     grid: ClassVar[str]
     nested: ClassVar[bool]
     boundaries: ClassVar[tuple[str, ...]] = BOUNDARIES
+    shift_invariant: ClassVar[bool] = True
+    band_limiting: ClassVar[bool] = False
 
     @abstractmethod
     def restrict_axis(

@@ -58,6 +58,7 @@ class BilinearCorners(Restriction):
 
     grid: ClassVar[str] = "cell"
     nested: ClassVar[bool] = False
+    shift_invariant: ClassVar[bool] = False
 
     def check_size(self, n: int) -> None:
         """Refuse meshes whose dense maps would not fit in memory."""

@@ -23,6 +23,7 @@ class Spectral(Restriction):
     grid: ClassVar[str] = "vertex"
     nested: ClassVar[bool] = True
     boundaries: ClassVar[tuple[str, ...]] = ("periodic",)
+    band_limiting: ClassVar[bool] = True
 
     def restrict_axis(
         self, x: Array, axis: int, factor: int, boundary: str, backend: Backend

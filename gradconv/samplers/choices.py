@@ -18,6 +18,7 @@ from gradconv.samplers.base import Sampler
 from gradconv.samplers.by_level import CallableSampler
 from gradconv.samplers.problem import ProblemSampler
 from gradconv.samplers.tensors import TensorSampler
+from gradconv.sampling import GIB
 from gradconv.statistics import check_levels
 
 SIZES = {1: (16, 32, 64, 128, 256), 2: (8, 16, 32, 64, 128), 3: (4, 8, 16, 32)}
@@ -62,8 +63,32 @@ def level_sizes(text: str) -> tuple[int, ...]:
     InputError
         If the text has another form, or fewer than four levels.
     """
-    first, last = SweepConfig(levels=text).level_range
-    return tuple(2**e for e in range(first, last + 1))
+    return SweepConfig(levels=text).hierarchy(1).sizes
+
+
+def check_sample_fits(hierarchy: MeshHierarchy, channels: int, memory: float) -> None:
+    """Refuse a finest mesh of which one sample, input and target, is larger than the memory.
+
+    Parameters
+    ----------
+    hierarchy : MeshHierarchy
+        The levels.
+    channels : int
+        Channels of the input.
+    memory : float
+        Bound in GiB.
+
+    Raises
+    ------
+    InputError
+        With the mesh and what it needs; nothing has been drawn.
+    """
+    needed = 2 * 8 * channels * float(hierarchy.finest.size) / GIB
+    if needed > memory:
+        raise InputError(
+            f"`memory` must hold a sample on the finest mesh (n={hierarchy.finest.n}), "
+            f"{needed:.3g} GiB; got {memory:g} GiB"
+        )
 
 
 def _first(module: Any, what: str) -> int | None:

@@ -53,7 +53,7 @@ class Descent:
         Parameters
         ----------
         x : Tensor
-            Shape ``(..., *hierarchy.meshes[top].shape)``, or any multiple of it an axis.
+            Shape ``(..., *hierarchy.meshes[top].shape)``, or that over, or times, one whole factor.
         hierarchy : MeshHierarchy
             The levels.
         top : int

@@ -17,9 +17,9 @@ from gradconv.samplers.descent import Descent
 class LoaderSampler(Sampler):
     """Pairs of the finest mesh from a `torch.utils.data.DataLoader` or another iterable.
 
-    Samples are numbered as they come and can be drawn once, in order: a term takes the next ones,
-    whatever the loader's batch size. An iterable that can be started again is, when it ends (a new
-    epoch); an iterator that has ended has run dry.
+    Samples come once: a term takes the next ones, whatever the loader's batch size. Their numbers
+    may start anywhere and leave some out, but not go back. An iterable that can be started again
+    is, when it ends (a new epoch); an iterator that has ended has run dry.
 
     Parameters
     ----------
@@ -55,11 +55,12 @@ class LoaderSampler(Sampler):
         self._batches: Iterator[Any] | None = None
         self._held: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._next = 0
+        self._drawn = 0
 
     def draw(self, numbers: Sequence[int], levels: Sequence[int]) -> list[Batch]:
         """Take the next samples from the loader and restrict them."""
         places = list(numbers)
-        if places != list(range(self._next, self._next + len(places))):
+        if not places or places != list(range(max(self._next, places[0]), places[-1] + 1)):
             raise InputError(
                 f"`sampler` of a data loader gives its samples once and in order; asked for "
                 f"{shortened(places, 40)} where {self._next} is next"
@@ -68,7 +69,8 @@ class LoaderSampler(Sampler):
         while len(self._held) < len(places):
             self._fetch(where)
         taken, self._held = self._held[: len(places)], self._held[len(places) :]
-        self._next += len(places)
+        self._next = places[-1] + 1
+        self._drawn += len(places)
         x = torch.cat([t[0] for t in taken])
         y = torch.cat([t[1] for t in taken])
         top = len(self.hierarchy) - 1
@@ -88,7 +90,7 @@ class LoaderSampler(Sampler):
             if started or once:
                 raise InputError(
                     f"`sampler` must have new samples for every term; on {where} the loader ran "
-                    f"dry after {self._next + len(self._held)} samples"
+                    f"dry after {self._drawn + len(self._held)} samples"
                 ) from None
             self._batches = None
             return

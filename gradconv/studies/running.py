@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from gradconv.errors import InputError
 from gradconv.figures import SCREEN, figure_bytes
-from gradconv.provenance import configuration_hash, provenance, versions
+from gradconv.provenance import configuration_hash, provenance, source_digest, versions
 from gradconv.store import write_atomically
 from gradconv.studies.kinds import Workplace
 from gradconv.studies.stored import (
@@ -16,7 +17,6 @@ from gradconv.studies.stored import (
     read_documents,
     read_results,
     remove_others,
-    source_digest,
     write_part,
 )
 from gradconv.studies.study import Study
@@ -61,21 +61,23 @@ def run_study(
     Raises
     ------
     InputError
-        Before any work, if a choice breaks a rule.
+        Before any work, if a choice breaks a rule, or a part needs what is not installed or a
+        device that is not there.
     StorageError
         If results cannot be written; parts already there stay.
     """
+    waiting = check_run(study, size, folder, keep=keep)
     parts = study.parts(size)
-    stored = read_documents(folder)
     # Before the work: it tells what is about to run, and writing makes the tree another one.
     origins = {name: _origin(study, part) for name, part in parts.items()}
     for place, (name, part) in enumerate(parts.items()):
         progress = _progress(tell, name, place, len(parts))
         progress(0.0, 1.0)
-        if name in stored and _is_of(stored[name], size, origins[name], keep):
+        if name not in waiting:
             continue
         work = folder / WORK / name
-        results = study.kind.measure(part, Workplace(work, workers, progress))
+        place_of_work = Workplace(work, workers, progress, study.folder, origins[name])
+        results = study.kind.measure(part, place_of_work)
         write_part(
             folder,
             {
@@ -84,6 +86,7 @@ def run_study(
                 "kind": study.kind.name,
                 "size": size,
                 "part": name,
+                "place": place,
                 "provenance": origins[name],
                 "results": results,
             },
@@ -95,6 +98,35 @@ def run_study(
     shutil.rmtree(folder / WORK, ignore_errors=True)
     write_presentation(study, folder)
     return read_results(folder)
+
+
+def check_run(study: Study, size: str, folder: Path, *, keep: bool = False) -> list[str]:
+    """Parts that a run would measure, after every check that can be made before it.
+
+    Parameters
+    ----------
+    study, size, folder, keep
+        As in `run_study`.
+
+    Raises
+    ------
+    InputError
+        If a choice breaks a rule, or a part needs what is not installed or not there.
+    """
+    parts, stored = study.parts(size), read_documents(folder)
+    waiting = [
+        name
+        for name, part in parts.items()
+        if name not in stored or not _is_of(stored[name], size, part, keep)
+    ]
+    if waiting:
+        study.check_device(size)
+    for name in waiting:
+        try:
+            study.kind.require(parts[name])
+        except InputError as error:
+            raise InputError(f"study {study.name}, {size}, part {name}: {error}") from None
+    return waiting
 
 
 def _progress(tell: Tell | None, name: str, place: int, parts: int) -> Callable[..., None]:
@@ -115,11 +147,11 @@ def _origin(study: Study, part: Record) -> Record:
     }
 
 
-def _is_of(stored: Record, size: str, origin: Record, keep: bool) -> bool:
+def _is_of(stored: Record, size: str, part: Record, keep: bool) -> bool:
     """Whether a stored part is what would be measured."""
     there = stored["provenance"]
-    same = there["configuration_hash"] == configuration_hash(origin["configuration"])
-    return same and stored["size"] == size and (keep or there.get("source") == origin["source"])
+    same = there["configuration_hash"] == configuration_hash(part)
+    return same and stored["size"] == size and (keep or there.get("source") == source_digest())
 
 
 def write_presentation(study: Study, folder: Path) -> None:

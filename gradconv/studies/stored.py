@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 from collections.abc import Iterable
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +15,6 @@ Record = dict[str, Any]
 SCHEMA = "gradconv.study/1"
 DATA = "data"
 LARGE = 500_000  # bytes from which on a part is compressed
-
-
-@lru_cache(maxsize=1)
-def source_digest() -> str:
-    """SHA-256 of all source files of the package."""
-    root = Path(__file__).resolve().parent.parent
-    total = hashlib.sha256()
-    for file in sorted(root.rglob("*.py")):
-        total.update(file.relative_to(root).as_posix().encode() + b"\0")
-        total.update(file.read_bytes() + b"\0")
-    return total.hexdigest()
 
 
 def write_part(folder: Path, document: Record) -> None:
@@ -54,7 +41,7 @@ def write_part(folder: Path, document: Record) -> None:
 
 
 def read_documents(folder: Path) -> dict[str, Record]:
-    """Every stored part of a study, by name; nothing where there is none.
+    """Every stored part of a study, by name in the order of its configuration.
 
     Raises
     ------
@@ -66,14 +53,14 @@ def read_documents(folder: Path) -> dict[str, Record]:
         try:
             content = path.read_bytes()
             document = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
-            if document["schema"] != SCHEMA:
+            if document["schema"] != SCHEMA or not isinstance(document["place"], int):
                 raise ValueError(f"schema {document['schema']!r}")
             found[document["part"]] = document
         except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
             raise InputError(
                 f"stored data must be whole, of schema {SCHEMA}; got {path} ({error})"
             ) from None
-    return found
+    return dict(sorted(found.items(), key=lambda item: item[1]["place"]))
 
 
 def read_results(folder: Path) -> dict[str, Record]:

@@ -18,7 +18,8 @@ FOLDER = Path("studies")
 SIZES = ("smoke", "small", "full")
 """Seconds, for tests; a minute or so on two cores; that of the paper, or what it takes."""
 HEAD = ("kind", "title", "question")
-KEYS = (*HEAD, "choices", *SIZES)
+KEYS = (*HEAD, "needs", "choices", *SIZES)
+DEVICES = ("cuda",)
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Study:
         How it is measured and drawn.
     choices : mapping of str to dict
         By size, what it is run with.
+    needs : {"", "cuda"}
+        Device that it cannot do without, but at the size ``"smoke"``.
     """
 
     name: str
@@ -45,6 +48,29 @@ class Study:
     question: str
     kind: StudyKind
     choices: Mapping[str, Record]
+    needs: str = ""
+
+    def lacks(self, size: str) -> str:
+        """Device that a size needs and this machine has not; empty if there is none."""
+        if not self.needs or size == "smoke":
+            return ""
+        import torch
+
+        return "" if torch.cuda.is_available() else self.needs
+
+    def check_device(self, size: str) -> None:
+        """Check that this machine has what a size needs.
+
+        Raises
+        ------
+        InputError
+            If it has not.
+        """
+        if lacking := self.lacks(size):
+            raise InputError(
+                f"`study` must be one that this machine can run; got {self.name}, which needs a "
+                f"{lacking} device at the size {size} (smoke needs none)"
+            )
 
     def parts(self, size: str) -> dict[str, Record]:
         """Configuration of every part at a size.
@@ -57,7 +83,7 @@ class Study:
         if size not in SIZES:
             raise unknown_name("size", size, SIZES)
         try:
-            return self.kind.parts(self.choices[size])
+            return self.kind.parts(self.kind.complete(self.choices[size], self.folder))
         except InputError as error:
             raise InputError(f"{self.folder / CONFIGURATION}, {size}: {error}") from None
 
@@ -99,6 +125,9 @@ def load_study(name: str, folder: Path = FOLDER) -> Study:
     for key in ("choices", *SIZES):
         if not isinstance(read.get(key, {}), dict):
             raise InputError(f"`{key}` of {path} must be a table; got {shortened(read[key])}")
+    needs = read.get("needs", "")
+    if needs and needs not in DEVICES:
+        raise unknown_name(f"needs of {path}", needs, DEVICES)
     shared = read.get("choices", {})
     return Study(
         name=name,
@@ -107,6 +136,7 @@ def load_study(name: str, folder: Path = FOLDER) -> Study:
         question=read["question"],
         kind=KINDS[read["kind"]],
         choices={size: {**shared, **read.get(size, {})} for size in SIZES},
+        needs=needs,
     )
 
 

@@ -106,7 +106,7 @@ def train_command(
     command goes on from them.
 
     \b
-    gradconv train --task denoise:0.2 --network unet --conv mfc --strategy full-multiscale \
+    gradconv train --task denoise:0.2 --network unet --conv mfc --strategy full-multiscale \\
                    --size 64 --levels 4 --counts 64,32,16,8 --stages 100,50,25,12 -o run
     """  # noqa: D301 (click wants the character \b itself)
     from gradconv.errors import InputError

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradconv.errors import InputError, shortened
-from gradconv.figures import COLOURS, MARKERS, SCREEN, Style, figure_bytes
+from gradconv.figures import COLOURS, MARKERS, SCREEN, Style, figure_bytes, settle
 from gradconv.store import CONFIGURATION, write_atomically
 from gradconv.train.logs import COLUMNS, WHOLE, read_table
 
@@ -25,9 +25,11 @@ OPTIONAL = ("lr", "gradient_norm", "coarse_loss", "norm", "variance", "psnr", "s
 GROWING = ("step", "work", "flops", "seconds")  # from row to row
 KINDS = ("png", "pdf", "svg")
 MOST = 8  # runs of one figure
+ACROSS = 4  # runs side by side
 COSTS = (("work", "work units"), ("seconds", "seconds"))
 LINES: Any = ("-", (0, (5.0, 1.5)), (0, (1.2, 1.2)), (0, (6.0, 1.5, 1.2, 1.5)))
 RATIO = 20.0  # of the largest to the smallest value, from which an axis is logarithmic
+SMALL = 0.75  # of the usual size, where points are many
 SHADES = "viridis"  # of levels: from dark to light in grey, too
 
 
@@ -113,6 +115,8 @@ def curves_figure(runs: Sequence[RunCurves], style: Style = SCREEN) -> Figure:
     ----------
     runs : sequence of RunCurves
         At most 8.
+    style : Style
+        Sizes and fonts.
 
     Returns
     -------
@@ -131,15 +135,18 @@ def curves_figure(runs: Sequence[RunCurves], style: Style = SCREEN) -> Figure:
     labels = _labels(runs)
     measured = [q for q in ("norm", "variance") if any(_seen(r.levels, q) for r in runs)]
     with style.apply():
-        width = max(10.5, 3.2 * len(runs) + 0.6)
-        rows = 1 if len(runs) == 1 else len(measured)  # one run has room side by side
-        heights = [5.6, 2.5 * rows + 0.5] if measured else [5.6]
-        figure = Figure(figsize=(width, sum(heights)), layout="constrained")
+        em = style.font / 72.0
+        row = 0.21 * style.full + 3.6 * em  # of panels, with their labels
+        legend = 2.2 * em * -(-len(runs) // ACROSS)
+        lines = 1 if len(runs) == 1 else len(measured) * -(-len(runs) // ACROSS)
+        heights = [2 * row + legend, *([lines * (row + 1.0 * em) + 2.0 * em] if measured else [])]
+        figure = Figure(figsize=(style.full, sum(heights)))
+        figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.03)
         parts: Any = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
         _draw_costs(parts[0], runs, labels)
         if measured:
             _draw_levels(parts[1], runs, labels, measured)
-        _settle(figure)
+        settle(figure)
     return figure
 
 
@@ -203,18 +210,20 @@ def _labels(runs: Sequence[RunCurves]) -> list[str]:
 
 
 def _draw_costs(part: Any, runs: Sequence[RunCurves], labels: Sequence[str]) -> None:
+    from matplotlib import rcParams
+
     axes = part.subplots(2, 3, sharey="col")
     for row, (cost, cost_name) in zip(axes, COSTS, strict=True):
         for i, run in enumerate(runs):
             style: Any = {"color": COLOURS[i % len(COLOURS)], "linestyle": LINES[i % len(LINES)]}
-            row[0].plot(run.steps[cost], run.steps["loss"], linewidth=1.0, alpha=0.85, **style)
+            width = SMALL * rcParams["lines.linewidth"]
+            row[0].plot(run.steps[cost], run.steps["loss"], linewidth=width, alpha=0.85, **style)
             for axis, quantity in zip(row[1:], ("mse", "psnr"), strict=True):
                 axis.plot(
                     run.validation[cost],
                     run.validation[quantity],
                     marker=MARKERS[i % len(MARKERS)],
-                    markersize=4.0,
-                    linewidth=1.3,
+                    markersize=SMALL * rcParams["lines.markersize"],
                     **style,
                 )
         for axis in row:
@@ -228,6 +237,7 @@ def _draw_costs(part: Any, runs: Sequence[RunCurves], labels: Sequence[str]) -> 
 
 
 def _runs_legend(part: Any, labels: Sequence[str]) -> None:
+    from matplotlib import rcParams
     from matplotlib.lines import Line2D
 
     handles = [
@@ -237,34 +247,39 @@ def _runs_legend(part: Any, labels: Sequence[str]) -> None:
             color=COLOURS[i % len(COLOURS)],
             linestyle=LINES[i % len(LINES)],
             marker=MARKERS[i % len(MARKERS)],
-            markersize=4.0,
+            markersize=SMALL * rcParams["lines.markersize"],
             label=label,
         )
         for i, label in enumerate(labels)
     ]
-    part.legend(
-        handles=handles, loc="outside upper center", ncols=min(len(handles), 4), frameon=False
-    )
+    part.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), ACROSS))
 
 
 def _draw_levels(
     part: Any, runs: Sequence[RunCurves], labels: Sequence[str], measured: Sequence[str]
 ) -> None:
     """Norm and variance of each term's gradient, a column a run; one run: side by side."""
-    names = {"norm": "gradient norm of the term", "variance": "variance of the term"}
+    names = {"norm": "norm of the term", "variance": "variance of the term"}
     numbers = sorted({int(v) for run in runs for v in run.levels["level"]})
     if len(runs) == 1:
-        axes = part.subplots(1, len(measured), squeeze=False).T
+        axes = part.subplots(1, len(measured), squeeze=False)[0]
     else:
-        axes = part.subplots(len(measured), len(runs), squeeze=False, sharey="row")
-    for row, quantity in zip(axes, measured, strict=True):
-        for axis, run, label in zip(row, runs, labels, strict=True):
+        across = min(len(runs), ACROSS)
+        lines = len(measured) * -(-len(runs) // across)
+        axes = part.subplots(lines, across, squeeze=False).ravel()
+    wide = len(axes) // len(measured)  # axes of a quantity, some of them empty
+    for first, quantity in zip(range(0, len(axes), wide), measured, strict=True):
+        own = axes[first : first + wide]
+        for i, (axis, run, label) in enumerate(zip(own, runs, labels, strict=False)):
+            if i:
+                axis.sharey(own[0])
+                axis.tick_params(labelleft=i % ACROSS == 0)
             for place, number in enumerate(numbers):
                 _draw_term(axis, run, quantity, number, place, len(numbers))
             _frame(axis, log_y=True)
             axis.set_xlabel("step")
-            if quantity == measured[0] and len(runs) > 1:
-                axis.set_title(label)
+            if len(runs) > 1:
+                axis.set_title(label, fontsize="small")
             if not _seen(run.levels, quantity):
                 axis.text(
                     *(0.5, 0.5, "not measured"),
@@ -273,7 +288,10 @@ def _draw_levels(
                     va="center",
                     color="0.35",
                 )
-        row[0].set_ylabel(names[quantity])
+        for axis in own[len(runs) :]:
+            axis.set_visible(False)
+        for axis in own[::ACROSS]:
+            axis.set_ylabel(names[quantity])
     _levels_legend(part, numbers)
 
 
@@ -290,15 +308,14 @@ def _draw_term(
 
 
 def _level_style(place: int, levels: int) -> dict[str, Any]:
-
     import matplotlib
 
     shade = 0.85 * place / max(levels - 1, 1)  # the end of the scale is too light on white
     return {
         "color": matplotlib.colormaps[SHADES](shade),
         "marker": MARKERS[place % len(MARKERS)],
-        "markersize": 3.5,
-        "linewidth": 1.0,
+        "markersize": SMALL * matplotlib.rcParams["lines.markersize"],
+        "linewidth": SMALL * matplotlib.rcParams["lines.linewidth"],
     }
 
 
@@ -309,38 +326,36 @@ def _levels_legend(part: Any, numbers: Sequence[int]) -> None:
     for place, number in enumerate(numbers):
         label = f"level {number}" + (" (coarsest)" if number == 0 else "")
         handles.append(Line2D([], [], label=label, **_level_style(place, len(numbers))))
-    part.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    part.legend(handles=handles, loc="outside lower center", ncols=len(handles))
 
 
 def _frame(axis: Axes, log_y: bool) -> None:
     """Scales that fit what is drawn, and a grid."""
+    from matplotlib.ticker import NullFormatter
+
     lines = axis.get_lines()
     if _wide(v for line in lines for v in np.asarray(line.get_xdata(), dtype=float)):
         axis.set_xscale("log")
+        axis.xaxis.set_minor_formatter(NullFormatter())  # beside decades there is no room
     if log_y and _positive(v for line in lines for v in np.asarray(line.get_ydata(), dtype=float)):
         axis.set_yscale("log")
         _plain_numbers(axis)
-    axis.grid(True, which="major", color="0.9", linewidth=0.6)
-
-
-def _settle(figure: Figure) -> None:
-    """Fix the layout: its solver's last bits change from time to time, and move pixels."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    for part in figure.subfigs:
-        part.bbox_relative.p0 = np.round(part.bbox_relative.p0, 4)
-        part.bbox_relative.p1 = np.round(part.bbox_relative.p1, 4)
-        for axis in part.axes:
-            axis.set_position(tuple(np.round(axis.get_position().bounds, 4)))
+    axis.grid(True, which="major")
 
 
 def _plain_numbers(axis: Axes) -> None:
-    """Write 0.04 and not 4 × 10⁻², at those ticks that matplotlib names."""
+    """Write 0.04 and not 4 × 10⁻², at those ticks that matplotlib names, if it is not smaller."""
     from matplotlib.ticker import LogFormatter
 
     class Plain(LogFormatter):
         def __call__(self, x: float, pos: int | None = None) -> str:
-            return f"{x:g}".replace("-", "−") if super().__call__(x, pos) else ""
+            if not super().__call__(x, pos):
+                return ""
+            mantissa, exponent = f"{x:.0e}".split("e")
+            if -4 <= int(exponent) <= 4:
+                return f"{x:g}".replace("-", "−")
+            factor = "" if mantissa == "1" else rf"{mantissa} \times "
+            return rf"${factor}10^{{{int(exponent)}}}$"
 
     axis.yaxis.set_major_formatter(Plain())
     axis.yaxis.set_minor_formatter(Plain(minor_thresholds=(1.5, 0.5)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from gradconv.multilevel.costs.plan import Term, pass_size
 from gradconv.multilevel.evaluator import split
 from gradconv.nn.evaluation import Loss
+from gradconv.nn.random_state import preserved_buffers
 from gradconv.samplers import Sampler
 from gradconv.train.engine import Engine
 
@@ -184,21 +186,18 @@ class StepGradient:
         losses: Tensor,
         keep: bool,
     ) -> None:
-        buffers = {} if keep else {n: b.clone() for n, b in self.model.named_buffers()}
-        with self.engine.autocast():
-            x = pieces[0].x if len(pieces) == 1 else torch.cat([p.x for p in pieces])
-            made = self.model(x).to(self.engine.dtype)
-        total: Any = 0.0
-        for piece, prediction in zip(pieces, made.split([len(p.x) for p in pieces]), strict=True):
-            value = self.loss(prediction, piece.y)
-            share = len(piece.x) / terms[piece.term].samples
-            total = total + (-share if piece.coarse else share) * factor * value
-            losses[int(piece.coarse), piece.term] += share * value.detach()
-        total.backward()
-        with torch.no_grad():
-            for name, buffer in self.model.named_buffers():
-                if name in buffers:
-                    buffer.copy_(buffers[name])
+        with nullcontext() if keep else preserved_buffers(self.model):
+            with self.engine.autocast():
+                x = pieces[0].x if len(pieces) == 1 else torch.cat([p.x for p in pieces])
+                made = self.model(x).to(self.engine.dtype)
+            total: Any = 0.0
+            parts = made.split([len(p.x) for p in pieces])
+            for piece, prediction in zip(pieces, parts, strict=True):
+                value = self.loss(prediction, piece.y)
+                share = len(piece.x) / terms[piece.term].samples
+                total = total + (-share if piece.coarse else share) * factor * value
+                losses[int(piece.coarse), piece.term] += share * value.detach()
+            total.backward()
 
 
 class Ahead:

@@ -68,7 +68,7 @@ class TrainingResult:
     totals : Totals
         What it took.
     legs : list of dict
-        Of each leg: finest level, steps, work, seconds, training loss and validation at its end.
+        Of each leg: finest level, steps, samples, work, FLOPs, seconds and validation at its end.
     peak_bytes : float
         Memory of the largest pass, counted; on a GPU what its allocator handed out.
     document : dict

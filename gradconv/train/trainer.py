@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from gradconv.multilevel.costs.counting import LevelCost
 from gradconv.multilevel.costs.model import CostModel, step_work
 from gradconv.nn import UnresolvedKernelWarning
 from gradconv.nn.random_state import preserved_random_state, start_random_state
+from gradconv.nn.timing import torch_threads
 from gradconv.provenance import provenance
 from gradconv.store import ResultFolder, write_atomically
 from gradconv.train.budget import Budget, fit_to_budget
@@ -176,7 +176,7 @@ class Trainer:
 
     def _seconds(self, legs: tuple[Leg, ...]) -> list[float]:
         """Seconds of a step of each leg, with the run's threads."""
-        with _threads(self.config.threads):
+        with torch_threads(self.config.threads):
             return seconds_of_legs(self.model, legs, self.data, self.engine, self.config)
 
     def forecast(self, seconds: bool = False) -> dict[str, Any]:
@@ -234,7 +234,7 @@ class Trainer:
             store = ResultFolder(path, {**identity, "images": images})
         device = str(self.engine.device)
         with (
-            _threads(self.config.threads),
+            torch_threads(self.config.threads),
             preserved_random_state(device),
             warnings.catch_warnings(),
         ):
@@ -301,15 +301,3 @@ class Trainer:
             document,
             notes,
         )
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Let torch use so many threads; 0 leaves its choice."""
-    before = torch.get_num_threads()
-    if count:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -46,7 +46,6 @@ def variance_law(problem: Problem, budget: Budget, assumptions: tuple[str, ...])
     return QuantityLaw(
         "variance",
         terms,
-        None,
         assumptions,
         _steps(budget),
         pieces=pieces,
@@ -87,7 +86,6 @@ def rms_law(
     return QuantityLaw(
         "rms_gap",
         _root(squares),
-        None,
         assumptions,
         steps,
         pieces=SpreadPieces(problem, tuple(squares)),
@@ -106,6 +104,8 @@ def _root(squares: list[ScalarTerm]) -> tuple[Term, ...]:
     if not squares:
         return ()
     lead = squares[0]
+    if lead.logs % 2:
+        raise LawError("the leading term under a root must have an even power of log(1/h)")
     root = math.sqrt(lead.value)
     half = ScalarTerm(lead.power / 2, lead.fine / 2, root, lead.origin, "", lead.logs // 2)
     found = [_term(half, root)]

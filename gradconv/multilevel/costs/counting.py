@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -28,7 +27,8 @@ from gradconv.nn.evaluation import (
     trainable,
 )
 from gradconv.nn.memory import Allocations
-from gradconv.nn.random_state import preserved_random_state
+from gradconv.nn.random_state import preserved_buffers, preserved_random_state
+from gradconv.nn.timing import in_turn
 
 MESH_FREE = (MeshFreeConv1d, MeshFreeConv2d, MeshFreeConv3d)
 Pair = tuple[Tensor, Any]
@@ -123,7 +123,7 @@ def level_costs(
     found, passes = [], []
     with preserved_random_state(str(device)), ExitStack() as stack:
         for module in dict.fromkeys(modules):
-            stack.enter_context(_kept_buffers(module))
+            stack.enter_context(preserved_buffers(module))
         for level, (module, (x, y)) in enumerate(zip(modules, batches, strict=True)):
             one = _Pass(module, loss, x, y, output)
             shape = "x".join(str(n) for n in x.shape[2:])
@@ -132,14 +132,15 @@ def level_costs(
             fixed, sample = one.bytes()
             flops = one.flops() / len(x)
             found.append(LevelCost(level, tuple(x.shape[2:]), flops, fixed, sample))
-        times = _times(passes, repeats, device)
+        # in turn, so that a machine that is busy for a while slows all levels alike
+        times = in_turn(passes, repeats, device) if repeats else [[] for _ in passes]
     return tuple(
         replace(
             cost,
-            seconds=statistics.median(taken) / len(x),
-            seconds_range=(min(taken) / len(x), max(taken) / len(x)),
+            seconds=statistics.median(walls) / len(x),
+            seconds_range=(min(walls) / len(x), max(walls) / len(x)),
         )
-        if taken
+        if (walls := [t.wall for t in taken])
         else cost
         for cost, taken, (x, _) in zip(found, times, batches, strict=True)
     )
@@ -257,19 +258,6 @@ def _doubled(x: Tensor, y: Any) -> Pair:
     return twice(x), tree_map(twice, y)
 
 
-@contextmanager
-def _kept_buffers(module: nn.Module) -> Iterator[None]:
-    """Give the buffers (running statistics and the like) their values back afterwards."""
-    before = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for name, buffer in module.named_buffers():
-                if name in before:
-                    buffer.copy_(before[name])
-
-
 def _convolution_backward(
     grad_shape: Sequence[int],
     x_shape: Sequence[int],
@@ -329,23 +317,3 @@ class _Zeros(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         needed = zip(ctx.saved_tensors, ctx.needs_input_grad[1:], strict=True)
         return (None, *(torch.zeros_like(t) if need else None for t, need in needed))
-
-
-def _times(passes: Sequence[_Pass], repeats: int, device: torch.device) -> list[list[float]]:
-    """Seconds of each pass, in turn, so that a machine that is busy for a while slows all alike."""
-    found: list[list[float]] = [[] for _ in passes]
-    for turn in range(repeats + 1 if repeats else 0):
-        for one, seconds in zip(passes, found, strict=True):
-            _wait(device)
-            start = time.perf_counter()
-            one()
-            _wait(device)
-            taken = time.perf_counter() - start
-            if turn:
-                seconds.append(taken)
-    return found
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

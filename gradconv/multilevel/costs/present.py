@@ -153,4 +153,4 @@ def _scaled(value: float, step: float, units: Sequence[str]) -> str:
         if abs(value) < step or unit == units[-1]:
             break
         value /= step
-    return f"{value:.3g} {unit}"
+    return f"{value:.3g} {unit}" if value < 1000 else f"{value:.0f} {unit}"

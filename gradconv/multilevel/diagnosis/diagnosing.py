@@ -36,7 +36,7 @@ from gradconv.multilevel.diagnosis.error_cost import (
     forecasts,
 )
 from gradconv.multilevel.diagnosis.level_table import WHOLE, LevelTable, tables
-from gradconv.multilevel.diagnosis.repetition import Measured, repeat
+from gradconv.multilevel.diagnosis.repetition import Measured, Reference, repeat
 from gradconv.multilevel.diagnosis.result import Diagnosis
 from gradconv.multilevel.diagnosis.sample_gradients import SampleGradients, collect
 from gradconv.multilevel.diagnosis.subject import Subject, make_subject
@@ -46,11 +46,11 @@ from gradconv.multilevel.evaluator import Evaluator
 from gradconv.nn.evaluation import Loss, Output
 from gradconv.nn.random_state import preserved_random_state
 from gradconv.parallel import Progress, check_workers
+from gradconv.sampling import GIB
 from gradconv.statistics import check_confidence
 
 REPETITIONS = 16
 EFFORT = 6.0  # cost and number of samples of repetitions over those of the diagnosis itself
-GIB = 2**30
 
 
 def diagnose(
@@ -205,8 +205,7 @@ def diagnose(
             repeated = repeat(
                 evaluator,
                 chosen,
-                _finest_mean(gradients),
-                found[0],
+                Reference.of(_finest_mean(gradients), found[0]),
                 costs.single,
                 UNITS[cost],
                 repetitions=repetitions,

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from gradconv.errors import InputError, shortened
 from gradconv.multilevel.diagnosis.level_table import LevelTable
 from gradconv.multilevel.diagnosis.sample_gradients import Array
+from gradconv.multilevel.moments import Moments
 from gradconv.multilevel.optimum import optimal_counts, randomised_probabilities
 
 ESTIMATORS = ("single", "multilevel", "randomised")
 RESOLVED = 4.0  # standard errors from which on a mean is known well enough to be a scale
+NORM = "norm of the mean gradient on the finest level"
 AUTOMATIC = (8, 32, 128)  # samples of the single level at the errors that are chosen by default
 
 
@@ -23,8 +26,8 @@ class Forecast:
 
     Parameters
     ----------
-    estimator : {"single", "multilevel", "randomised"}
-        Which.
+    estimator : str
+        Which: "single", "multilevel" or "randomised", or a name of `equal_cost.ESTIMATORS`.
     epsilon : float
         Root mean square error aimed at, relative to `Errors.scale`.
     target : float
@@ -96,7 +99,7 @@ def errors_for(whole: LevelTable, epsilons: Sequence[float] | None) -> Errors:
     known = bool(norms[-1] > RESOLVED * norm_errors[-1])
     scale = float(norms[-1]) if known else float(np.sqrt(variance))
     words = (
-        "norm of the mean gradient on the finest level"
+        NORM
         if known
         else "standard deviation of a sample's gradient on the finest level (its mean is not "
         "resolved)"
@@ -122,6 +125,102 @@ def check_epsilons(epsilons: object) -> None:
             )
 
 
+@dataclass(frozen=True)
+class Price:
+    """What an estimator takes, and its variance.
+
+    Parameters
+    ----------
+    counts, draws, probabilities, cost, variance, stderr
+        As in `Forecast`.
+    """
+
+    counts: tuple[int, ...] | None
+    draws: int | None
+    probabilities: tuple[float, ...] | None
+    cost: float
+    variance: float
+    stderr: float
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Variance and cost of any estimator, from the moments of a diagnosis.
+
+    Parameters
+    ----------
+    whole : LevelTable
+        Of the whole gradient.
+    costs, single : ndarray
+        Cost of one sample of each term, and of one fine gradient of each level.
+    """
+
+    whole: LevelTable
+    costs: Array
+    single: Array
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Of the whole gradient."""
+        return self.whole.moments
+
+    @cached_property
+    def _second(self) -> Array:
+        """E‖d_l‖² of each term."""
+        return self.moments.difference + np.maximum(self.moments.mean_square, 0.0)
+
+    @cached_property
+    def chances(self) -> Array:
+        """Probabilities of the randomised estimator's levels."""
+        return randomised_probabilities(self._second, self.costs)
+
+    @cached_property
+    def draw(self) -> tuple[float, float, float]:
+        """Variance of one draw of the randomised estimator, its standard error, and its cost."""
+        square = max(float(self.moments.fine_mean_square[-1]), 0.0)
+        moment_errors = np.array([p.second_moment_errors[2] for p in self.whole.products])
+        means, mean_errors = self.whole.mean(0)
+        finest_error = 2.0 * means[-1] * mean_errors[-1] if means[-1] else 0.0
+        level_errors = np.sqrt(np.sum((moment_errors / self.chances) ** 2))
+        # Σ ‖E d_l‖²/p_l is at least ‖E g_L‖²; estimates of few samples may not know
+        least = float(np.sum(self.moments.difference / self.chances))
+        return (
+            max(float(np.sum(self._second / self.chances)) - square, least),
+            float(np.hypot(level_errors, finest_error)),
+            float(np.sum(self.chances * self.costs)),
+        )
+
+    def alone(self, samples: int) -> Price:
+        """Price of a mean over samples of the finest level."""
+        fine, errors = self.whole.variance(0)
+        return Price(
+            (*(0,) * (len(self.costs) - 1), samples),
+            None,
+            None,
+            float(samples * self.single[-1]),
+            float(fine[-1] / samples),
+            float(errors[-1] / samples),
+        )
+
+    def summed(self, counts: Array) -> Price:
+        """Price of the sum over levels, with whole numbers of samples a term."""
+        errors = self.whole.variance(2)[1]
+        return Price(
+            tuple(int(n) for n in counts),
+            None,
+            None,
+            float(np.sum(counts * self.costs)),
+            float(np.sum(self.moments.difference / counts)),
+            float(np.sqrt(np.sum((errors / counts) ** 2))),
+        )
+
+    def drawn(self, draws: int) -> Price:
+        """Price of the randomised estimator."""
+        variance, error, cost = self.draw
+        chances = tuple(float(p) for p in self.chances)
+        return Price(None, draws, chances, draws * cost, variance / draws, error / draws)
+
+
 def forecasts(
     whole: LevelTable, errors: Errors, costs: Array, single: Array
 ) -> tuple[Forecast, ...]:
@@ -141,57 +240,18 @@ def forecasts(
     InputError
         If a variance is zero: no number of samples follows from it; the level is named.
     """
-    moments = whole.moments
-    fine, fine_errors = whole.variance(0)
-    _, spread_errors = whole.variance(2)
-    squares = np.maximum(moments.mean_square, 0.0)
-    chances = randomised_probabilities(moments.difference + squares, costs)
-    second = float(np.sum((moments.difference + squares) / chances))
-    draw = second - max(float(moments.fine_mean_square[-1]), 0.0)
-    moment_errors = np.array([p.second_moment_errors[2] for p in whole.products])
-    means, mean_errors = whole.mean(0)
-    finest_error = 2.0 * means[-1] * mean_errors[-1] if means[-1] else 0.0
-    draw_error = float(np.hypot(np.sqrt(np.sum((moment_errors / chances) ** 2)), finest_error))
+    prices = Prices(whole, costs, single)
+    fine, differences = float(prices.moments.fine[-1]), prices.moments.difference
     found = []
     for epsilon in errors.epsilons:
         target = (epsilon * errors.scale) ** 2
-        n = max(1, int(np.ceil(fine[-1] / target)))
-        counts = np.maximum(np.ceil(optimal_counts(moments.difference, costs, variance=target)), 1)
-        draws = max(1, int(np.ceil(draw / target)))
-        whole_numbers = tuple(int(c) for c in counts)
-        found += [
-            Forecast(
-                "single",
-                epsilon,
-                target,
-                (*(0,) * (len(costs) - 1), n),
-                None,
-                None,
-                float(n * single[-1]),
-                float(fine[-1] / n),
-                float(fine_errors[-1] / n),
-            ),
-            Forecast(
-                "multilevel",
-                epsilon,
-                target,
-                whole_numbers,
-                None,
-                None,
-                float(np.sum(counts * costs)),
-                float(np.sum(moments.difference / counts)),
-                float(np.sqrt(np.sum((spread_errors / counts) ** 2))),
-            ),
-            Forecast(
-                "randomised",
-                epsilon,
-                target,
-                None,
-                draws,
-                tuple(float(p) for p in chances),
-                float(draws * np.sum(chances * costs)),
-                draw / draws,
-                draw_error / draws,
-            ),
-        ]
+        draws = max(1, int(np.ceil(prices.draw[0] / target)))
+        counts = np.maximum(np.ceil(optimal_counts(differences, costs, variance=target)), 1)
+        priced = (
+            prices.alone(max(1, int(np.ceil(fine / target)))),
+            prices.summed(counts),
+            prices.drawn(draws),
+        )
+        for name, price in zip(ESTIMATORS, priced, strict=True):
+            found.append(Forecast(name, epsilon, target, **vars(price)))
     return tuple(found)

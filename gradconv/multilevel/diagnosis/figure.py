@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradconv.figures import COLOURS, LAW, MARKERS, SCREEN, Style
+from gradconv.figures import COLOURS, LAW, MARKERS, SCREEN, Style, settle
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 FINE, DIFFERENCE = COLOURS[0], COLOURS[1]
+ERROR = 0.7  # width of an error bar in that of a line
 SHOWN = 4  # errors whose sample numbers get a line
 ESTIMATORS: Any = {  # colour, marker, line: told apart in grey too; points side by side
     "single": (COLOURS[0], "s", (0, (5.0, 2.0)), 1.05),
@@ -34,7 +35,9 @@ def diagnosis_figure(found: Record, title: str = "", style: Style = SCREEN) -> F
     found : dict
         The document of a diagnosis.
     title : str
-        Headline; by default the model and its orders.
+        Headline on screen; by default the model.
+    style : Style
+        Sizes and fonts.
 
     Returns
     -------
@@ -44,7 +47,8 @@ def diagnosis_figure(found: Record, title: str = "", style: Style = SCREEN) -> F
     from matplotlib.figure import Figure
 
     with style.apply():
-        figure = Figure(figsize=(10.4, 6.6), layout="constrained")
+        figure = Figure(figsize=(style.full, 0.72 * style.full))
+        figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.03)
         axes = figure.subplots(2, 3)
         _values(axes[0, 0], found, "variance", "beta", "variance (trace)")
         _values(axes[0, 1], found, "mean", "alpha", "norm of the mean")
@@ -54,7 +58,9 @@ def diagnosis_figure(found: Record, title: str = "", style: Style = SCREEN) -> F
         _cost(axes[1, 2], found)
         for axis in (*axes[0], *axes[1, :2]):
             _mesh_axis(axis, [level["h"] for level in found["levels"]])
-        figure.suptitle(title or _title(found), fontsize=10.5, fontweight="bold")
+        if not style.paper:
+            figure.suptitle(title or _title(found))
+        settle(figure)
     return figure
 
 
@@ -81,6 +87,8 @@ def _points(
     marker: str,
     label: str,
 ) -> None:
+    from matplotlib import rcParams
+
     seen = values > 0
     above = 2.0 * np.nan_to_num(errors[seen], posinf=0.0)
     below = np.minimum(above, 0.8 * values[seen])  # a logarithmic axis has no zero
@@ -90,10 +98,8 @@ def _points(
         yerr=[below, above],
         color=colour,
         marker=marker,
-        markersize=5.0,
         linestyle="none",
-        capsize=2.0,
-        linewidth=0.9,
+        elinewidth=ERROR * rcParams["lines.linewidth"],
         label=label,
         zorder=3,
     )
@@ -111,7 +117,7 @@ def _values(axis: Axes, found: Record, quantity: str, symbol: str, label: str) -
     if rate["order"] is not None and rate["coefficient"] is not None:
         first, last = rate["window"]
         window = h[1:][first : last + 1]
-        axis.plot(window, rate["coefficient"] * window ** rate["order"], color=DIFFERENCE, lw=1.2)
+        axis.plot(window, rate["coefficient"] * window ** rate["order"], color=DIFFERENCE)
     for law in found["laws"]:
         if law["own"] and law["symbol"] == symbol and law["values"]:
             words = "law, not fitted"
@@ -145,16 +151,16 @@ def _check(axis: Axes, found: Record) -> None:
     axis.plot(h, _array(found["groups"][0]["check"]), color=FINE, marker="s", label="whole")
     worst = _array(found["components"]["check"])
     axis.plot(h, worst, color=DIFFERENCE, marker="o", label="largest of the components")
-    axis.axhline(1.0, color="0.1", linewidth=1.0, linestyle=(0, (4.0, 2.0)))
+    axis.axhline(1.0, color="0.1", linestyle=(0, (4.0, 2.0)))
     top = np.nanmax([1.0, *worst[np.isfinite(worst)], *_array(found["groups"][0]["check"])[1:]])
     axis.set_ylim(0.0, 1.45 * float(top))
     axis.annotate(
-        "limit: above it the sum does not telescope",
+        "limit of a telescoping sum",
         (0.03, 1.0),
         xycoords=("axes fraction", "data"),
         xytext=(0, 3),
         textcoords="offset points",
-        fontsize=7.5,
+        fontsize="x-small",
     )
     axis.set_title("consistency check")
     axis.set_ylabel("check (1 = limit)")
@@ -189,7 +195,6 @@ def _numbers(axis: Axes, found: Record) -> None:
             _array(record["counts"]),
             color=str(grey),
             marker=MARKERS[i % len(MARKERS)],
-            linewidth=1.1,
             label=f"ε = {record['epsilon']:.2g}",
         )
     axis.set_title("optimal sample numbers")
@@ -204,6 +209,8 @@ def _numbers(axis: Axes, found: Record) -> None:
 
 
 def _cost(axis: Axes, found: Record) -> None:
+    from matplotlib import rcParams
+
     errors = found["errors"]
     for name, (colour, marker, line, aside) in ESTIMATORS.items():
         rows = [f for f in errors["forecasts"] if f["estimator"] == name]
@@ -227,16 +234,14 @@ def _cost(axis: Axes, found: Record) -> None:
             yerr=[y - low, high - y],
             color=colour,
             marker=marker,
-            markersize=5.0,
             linestyle="none",
-            capsize=2.0,
-            linewidth=0.9,
+            elinewidth=ERROR * rcParams["lines.linewidth"],
             label=f"{name}, measured",
         )
-    axis.set_title("cost of an error ε: lines are forecasts")
-    axis.set_xlabel("relative error ε aimed at, smaller to the right")
+    axis.set_title("cost of an error ε (lines: forecasts)")
+    axis.set_xlabel("relative error ε aimed at")
     axis.set_ylabel(f"ε² reached × cost ({errors['unit']})")
-    axis.grid(True, which="major", color="0.9", linewidth=0.6)
+    axis.grid(True, which="major")
     if errors["forecasts"]:
         axis.set_xscale("log")
         axis.set_yscale("log")
@@ -280,8 +285,7 @@ def _plain_ticks(axis: Axes) -> None:
 def _legend(axis: Axes, columns: int = 1) -> None:
     axis.legend(
         loc="upper left",
-        frameon=False,
-        fontsize=7.5,
+        fontsize="x-small",
         ncols=columns,
         handlelength=1.8,
         borderaxespad=0.3,
@@ -293,9 +297,9 @@ def _legend(axis: Axes, columns: int = 1) -> None:
 def _mesh_axis(axis: Axes, h: list[float]) -> None:
     axis.set_xscale("log", base=2)
     axis.set_xlim(h[0] * 1.3, h[-1] / 1.3)  # h falls to the right: refinement reads forwards
-    every = -(-len(h) // 6)  # labels that do not touch
+    every = -(-len(h) // 5)  # labels that do not touch
     names = [f"1/{round(1 / v)}" for v in h]
     axis.set_xticks(h, [n if (len(h) - 1 - i) % every == 0 else "" for i, n in enumerate(names)])
     axis.xaxis.minorticks_off()
-    axis.grid(True, which="major", color="0.9", linewidth=0.6)
-    axis.set_xlabel("mesh size h (box = 1), finer to the right")
+    axis.grid(True, which="major")
+    axis.set_xlabel("mesh size $h$, finer to the right")

@@ -36,5 +36,5 @@ class KernelModule(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (B, in, *n) -> (B, out, *n)
         """Convolve on the mesh of the input."""
-        made = self.kernel.apply(x, self.theta * self.scale, 1.0 / x.shape[-1], self.boundary)
+        made = self.kernel.apply(x, self.theta * self.scale, self.boundary)
         return torch.as_tensor(made)

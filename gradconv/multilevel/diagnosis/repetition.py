@@ -14,12 +14,50 @@ from gradconv.multilevel.allocation import Allocation, Fixed, Randomised
 from gradconv.multilevel.costs.model import CostModel
 from gradconv.multilevel.diagnosis.error_cost import Forecast
 from gradconv.multilevel.diagnosis.level_table import LevelTable
-from gradconv.multilevel.diagnosis.sample_gradients import Array, single_thread
+from gradconv.multilevel.diagnosis.sample_gradients import Array
 from gradconv.multilevel.estimator import MultilevelGradient
 from gradconv.multilevel.evaluator import Evaluator
+from gradconv.nn.timing import torch_threads
 from gradconv.parallel import Progress, compute
 
 PASS = 32  # samples of a pass at most
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A mean gradient on the finest level that errors are measured against.
+
+    Parameters
+    ----------
+    mean : ndarray
+        Shape ``(P,)``.
+    error : float
+        Its own squared sampling error, tr Σ of its covariance.
+    spread : float
+        tr Σ² of that covariance.
+    """
+
+    mean: Array
+    error: float
+    spread: float
+
+    @classmethod
+    def of(cls, mean: Array, whole: LevelTable, samples: int | None = None) -> Reference:
+        """Reference from a mean over samples.
+
+        Parameters
+        ----------
+        mean : ndarray
+            Mean gradient on the finest level.
+        whole : LevelTable
+            Moments of single samples.
+        samples : int, optional
+            Samples of the mean; by default those of the table.
+        """
+        finest = whole.products[-1]
+        count, variance = samples or finest.samples, float(finest.variances[0])
+        spread = _square_trace(variance, float(finest.gram_squares[0]), finest.samples)
+        return cls(mean, variance / count, spread / count**2)
 
 
 @dataclass(frozen=True)
@@ -37,10 +75,14 @@ class Measured:
     variance_interval : tuple of float
         Its confidence interval.
     error : float
-        Mean squared error against the mean gradient of the diagnosis on the finest level, whose own
-        sampling error is taken off; may be negative.
+        Mean squared error against the reference, whose own sampling error is taken off; may be
+        negative.
     error_stderr : float
         Its standard error.
+    bias : float
+        Squared bias against the reference, sampling errors taken off: error less variance, signed.
+    bias_stderr : float
+        Its standard error where there is no bias.
     ratio : float
         Measured over predicted variance.
     ratio_interval : tuple of float
@@ -54,6 +96,8 @@ class Measured:
     variance_interval: tuple[float, float]
     error: float
     error_stderr: float
+    bias: float
+    bias_stderr: float
     ratio: float
     ratio_interval: tuple[float, float]
 
@@ -78,8 +122,7 @@ class _Setting:
 def repeat(
     evaluator: Evaluator,
     chosen: tuple[Forecast, ...],
-    reference: Array,
-    whole: LevelTable,
+    reference: Reference,
     single: Array,
     unit: str,
     *,
@@ -98,10 +141,8 @@ def repeat(
         Model, loss and data.
     chosen : tuple of Forecast
         What to repeat.
-    reference : ndarray
-        Mean gradient on the finest level, shape ``(P,)``.
-    whole : LevelTable
-        That it comes from.
+    reference : Reference
+        Mean gradient on the finest level, of other samples.
     single : ndarray
         Cost of one fine gradient on each level.
     unit : str
@@ -147,8 +188,45 @@ def repeat(
             vectors = np.array([row[1] for row in rows], dtype=float)
             costs = np.array([row[2] for row in rows])
             forecast = chosen[task.forecast]
-            found[forecast] = _measured(forecast, vectors, costs, reference, whole, confidence)
+            found[forecast] = _measured(forecast, vectors, costs, reference, confidence)
     return found
+
+
+def measure_reference(
+    evaluator: Evaluator,
+    alone: Forecast,
+    whole: LevelTable,
+    *,
+    repetitions: int,
+    start: int,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Reference:
+    """Mean gradient on the finest level from more samples than a diagnosis takes.
+
+    Parameters
+    ----------
+    evaluator : Evaluator
+        Model, loss and data.
+    alone : Forecast
+        Of the finest level alone: its samples are taken at a time.
+    whole : LevelTable
+        Moments of single samples.
+    repetitions : int
+        Times that those are taken.
+    start : int
+        Number of the first sample.
+    workers, progress
+        As `gradconv.parallel.compute` takes them.
+    """
+    tasks = [_Task(0, r, start + r * alone.samples) for r in range(repetitions)]
+    evaluator.sampler.check_available([start + repetitions * alone.samples - 1], [evaluator.finest])
+    setting = _Setting(evaluator, (alone,), (0.0,) * (evaluator.finest + 1), "")
+    rows = compute(partial(_repetition, setting), tasks, workers=workers, progress=progress)
+    # workers end in any order: sums must not
+    vectors = [vector for _, (vector, _) in sorted(rows, key=lambda row: row[0])]
+    mean = np.mean(vectors, axis=0)
+    return Reference.of(mean, whole, repetitions * alone.samples)
 
 
 def _repetition(setting: _Setting, task: _Task) -> tuple[Array, float]:
@@ -177,7 +255,7 @@ def _repetition(setting: _Setting, task: _Task) -> tuple[Array, float]:
     )
     state = {**estimator.state_dict(), "steps": task.repetition, "next": task.start}
     estimator.load_state_dict(state)
-    with single_thread():
+    with torch_threads(1):
         gradient, step = estimator.estimate()
     parts = [torch.view_as_real(g) if g.is_complex() else g for g in gradient.values()]
     flat = torch.cat([p.detach().reshape(-1).double().cpu() for p in parts])
@@ -188,8 +266,7 @@ def _measured(
     forecast: Forecast,
     vectors: Array,
     costs: Array,
-    reference: Array,
-    whole: LevelTable,
+    reference: Reference,
     confidence: float,
 ) -> Measured:
     count = len(vectors)
@@ -197,15 +274,14 @@ def _measured(
     gram = centred @ centred.T
     variance = float(np.trace(gram)) / (count - 1)
     interval = variance_interval(gram, confidence)
-    distances = np.sum((vectors - reference) ** 2, axis=1)
-    finest = whole.products[-1]
-    reference_error = float(finest.variances[0]) / finest.samples
-    squares = float(finest.gram_squares[0])
-    spread = _square_trace(float(finest.variances[0]), squares, finest.samples)
-    spread /= finest.samples**2
+    distances = np.sum((vectors - reference.mean) ** 2, axis=1)
     # reference and repetitions err independently: their squares, and the products of the two
-    error = np.var(distances, ddof=1) / count + 2.0 * spread
-    error += 4.0 * variance * reference_error / count
+    error = np.var(distances, ddof=1) / count + 2.0 * reference.spread
+    error += 4.0 * variance * reference.error / count
+    bias = float(np.sum((vectors.mean(axis=0) - reference.mean) ** 2))
+    bias -= variance / count + reference.error
+    # of the sum of two covariances; tr ΣΣ' is at most the root of tr Σ² tr Σ'²
+    own = np.sqrt(_square_trace(variance, float(np.sum(gram**2)), count)) / count
     ratio = variance / forecast.variance
     tail = t_quantile(0.5 + confidence / 2, np.inf)
     model = tail * forecast.stderr / forecast.variance
@@ -215,8 +291,10 @@ def _measured(
         float(costs.mean()),
         variance,
         interval,
-        float(distances.mean()) - reference_error,
+        float(distances.mean()) - reference.error,
         float(np.sqrt(error)),
+        bias,
+        float(np.sqrt(2.0) * (own + np.sqrt(reference.spread))),
         ratio,
         (
             float(ratio * np.exp(-np.hypot(below, model))),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 
 from gradconv.errors import InputError
 from gradconv.multilevel.evaluator import Evaluator
+from gradconv.nn.timing import torch_threads
 from gradconv.parallel import Progress, compute
 
 Array = np.ndarray
@@ -197,7 +197,7 @@ def block_gradients(
     """Gradients of the samples of a block on both levels of its term, and what was noted."""
     levels = [block.term] if block.term == 0 else [block.term, block.term - 1]
     rows: list[list[Array]] = [[] for _ in levels]
-    with single_thread():
+    with torch_threads(1):  # sums over several may round otherwise
         for number in range(block.first, block.stop):
             batches = evaluator.sampler.draw([number], levels)
             for row, level, batch in zip(rows, levels, batches, strict=True):
@@ -205,17 +205,6 @@ def block_gradients(
                 row.append(torch.cat(list(found.values())).cpu().numpy())
     made = [np.array(row) for row in rows]
     return made[0], made[1] if len(made) > 1 else None, tuple(evaluator.notes)
-
-
-@contextmanager
-def single_thread() -> Iterator[None]:
-    """Let torch compute with one thread: sums over several may round otherwise."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _cells(evaluator: Evaluator, term: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,7 +14,8 @@ from gradconv.errors import InputError, shortened
 from gradconv.multilevel.diagnosis.kernel_module import KernelModule
 from gradconv.multilevel.evaluator import Evaluator
 from gradconv.nn.evaluation import Loss, Output, first_line, pick, run_module
-from gradconv.nn.random_state import start_random_state
+from gradconv.nn.fitting.probe import copied
+from gradconv.nn.random_state import preserved_buffers, start_random_state
 from gradconv.problem import Problem
 from gradconv.samplers import ProblemSampler, Sampler
 from gradconv.samplers.choices import dimension, make_data, make_hierarchy
@@ -121,13 +121,7 @@ def _layer(problem: Problem) -> tuple[nn.Module, str]:
 def _made(given: Any, seed: int) -> tuple[nn.Module, str]:
     """A copy of a module, or what a callable without arguments makes."""
     if isinstance(given, nn.Module):
-        try:
-            return copy.deepcopy(given), type(given).__name__
-        except Exception as error:  # whatever the module holds may refuse
-            raise InputError(
-                "`model` must be copyable, so that it is left as it is; copy.deepcopy raised "
-                f"{type(error).__name__}: {first_line(error)}"
-            ) from error
+        return copied(given, "model"), type(given).__name__
     if not callable(given):
         raise InputError(
             "`model` must be a torch.nn.Module, a callable that makes one, or a Problem; "
@@ -164,11 +158,8 @@ def _output_channels(
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     x = torch.zeros(1, problem.channels, *(n,) * problem.dim, dtype=dtype, device=device)
     where = f"level 0 (n={n})"
-    with torch.no_grad():
-        kept = {name: b.clone() for name, b in module.named_buffers()}
+    with torch.no_grad(), preserved_buffers(module):
         made = pick(run_module(module, x, where, "model"), output, where, _ignore)
-        for name, buffer in module.named_buffers():
-            buffer.copy_(kept[name])
     field = isinstance(made, torch.Tensor) and made.ndim == problem.dim + 2
     count = int(made.shape[1]) if field else problem.channels
     return None if count == problem.channels else count

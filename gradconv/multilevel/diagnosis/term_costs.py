@@ -8,9 +8,10 @@ import numpy as np
 
 from gradconv.errors import InputError
 from gradconv.multilevel.costs.counting import level_costs
-from gradconv.multilevel.diagnosis.sample_gradients import Array, single_thread
+from gradconv.multilevel.diagnosis.sample_gradients import Array
 from gradconv.multilevel.diagnosis.term_orders import cost_order
 from gradconv.multilevel.evaluator import Evaluator
+from gradconv.nn.timing import torch_threads
 from gradconv.rates import Rate
 
 UNITS = {"work": "work units", "flops": "operations", "seconds": "seconds"}
@@ -39,7 +40,7 @@ class Costs:
     @property
     def terms(self) -> Array:
         """C_l of one sample of term l: its fine and its coarse gradient."""
-        return self.single + np.concatenate([[0.0], self.single[:-1]])
+        return term_costs(self.single)
 
     @property
     def term_errors(self) -> Array:
@@ -49,6 +50,11 @@ class Costs:
     def gamma(self, h: Array, confidence: float) -> Rate:
         """γ of the terms' costs, C_l ~ h^{−γ}."""
         return cost_order(h, self.terms, self.term_errors, confidence)
+
+
+def term_costs(single: Array) -> Array:
+    """C_l of one sample of term l, from those of one gradient of each level."""
+    return single + np.concatenate([[0.0], single[:-1]])
 
 
 def measure_costs(evaluator: Evaluator) -> dict[str, Costs]:
@@ -65,7 +71,7 @@ def measure_costs(evaluator: Evaluator) -> dict[str, Costs]:
     found = {"work": Costs("work", cells / cells[-1], exact)}
     drawn = evaluator.sampler.draw([0], range(len(cells)))
     batches = [(evaluator.place(x), evaluator.place(y)) for x, y in drawn]
-    with single_thread():
+    with torch_threads(1):
         measured = level_costs(
             evaluator.model,
             evaluator.loss,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from gradconv.errors import InputError, shortened
+from gradconv.nn.evaluation import first_line
 
 
 def meshes_of(
@@ -72,8 +73,15 @@ def meshes_of(
     return {name: tuple(seen[id(module)]) for name, module in names if id(module) in seen}
 
 
-def copied(model: nn.Module) -> nn.Module:
+def copied(model: nn.Module, argument: str = "model") -> nn.Module:
     """Copy a network, also one that holds results of its last run.
+
+    Parameters
+    ----------
+    model : Module
+        The network.
+    argument : str
+        Named in errors.
 
     Raises
     ------
@@ -92,7 +100,8 @@ def copied(model: nn.Module) -> nn.Module:
         return copy.deepcopy(model, memo)
     except Exception as error:
         raise InputError(
-            f"`model` must be one that copy.deepcopy can copy; got {shortened(error)}"
+            f"`{argument}` must be copyable, so that it is left as it is; copy.deepcopy raised "
+            f"{type(error).__name__}: {first_line(error)}"
         ) from error
 
 

@@ -1,6 +1,18 @@
 """Kinds of study: one file each, that registers itself."""
 
-from gradconv.studies.kinds import sweep  # registers itself
+from gradconv.studies.kinds import (  # each registers itself
+    atlas,
+    audit,
+    claims,
+    diagnosis,
+    equal_cost,
+    feature_maps,
+    kernels,
+    layer_cost,
+    sweep,
+    training,
+    work_units,
+)
 from gradconv.studies.kinds.base import (
     KINDS,
     Origin,
@@ -19,5 +31,15 @@ __all__ = [
     "StudyFigure",
     "StudyKind",
     "Workplace",
+    "atlas",
+    "audit",
+    "claims",
+    "diagnosis",
+    "equal_cost",
+    "feature_maps",
+    "kernels",
+    "layer_cost",
     "sweep",
+    "training",
+    "work_units",
 ]

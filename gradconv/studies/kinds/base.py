@@ -52,11 +52,17 @@ class Workplace:
         Processes that may share the work.
     progress : callable
         Called with (work done, all work) as far as the measurement can tell.
+    home : Path
+        Folder of the study itself, beside which the other studies are.
+    origin : dict
+        Provenance of the part, as it was before any work.
     """
 
     folder: Path
     workers: int = 1
     progress: Callable[..., None] = lambda *_: None
+    home: Path = Path()
+    origin: Record = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,28 @@ class StudyKind(ABC):
 
     name: ClassVar[str]
 
+    def complete(self, choices: Record, home: Path) -> Record:
+        """Choices with what a kind has to know of the studies beside its own.
+
+        Parameters
+        ----------
+        choices : dict
+            What the configuration says at one size.
+        home : Path
+            Folder of the study.
+
+        Returns
+        -------
+        dict
+            As `parts` takes them.
+
+        Raises
+        ------
+        InputError
+            If a study that this one builds on is not there.
+        """
+        return choices
+
     @abstractmethod
     def parts(self, choices: Record) -> dict[str, Record]:
         """Configuration of every part by name, checked; nothing is computed yet.
@@ -96,7 +124,7 @@ class StudyKind(ABC):
         Parameters
         ----------
         choices : dict
-            What the configuration says at one size.
+            What the configuration says at one size, and what `complete` adds to it.
 
         Returns
         -------
@@ -109,6 +137,18 @@ class StudyKind(ABC):
         InputError
             If a choice breaks a rule.
         """
+
+    def require(self, part: Record) -> None:
+        """Refuse a part that cannot be measured here, for what is not installed.
+
+        It is asked before any work, of parts that are to be measured; stored ones need nothing.
+
+        Raises
+        ------
+        InputError
+            That says what is missing and how to install it.
+        """
+        return
 
     def origin(self, part: Record) -> Origin:
         """Seed, device and precision of a part."""

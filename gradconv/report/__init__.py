@@ -1,0 +1,1 @@
+"""One page of everything that is stored: claims, atlas and studies, in a single HTML file."""
