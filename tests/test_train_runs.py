@@ -209,14 +209,15 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
     assert_same_run(folder, undisturbed)
 
 
-def test_two_processes_make_the_run_of_one(tmp_path):
+@pytest.mark.parametrize("forked", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_two_processes_make_the_run_of_one(tmp_path, forked):
     """`torchrun` with two processes on a CPU, in double precision."""
     flags = [*FLAGS, "--task", "denoise:0.2", "--precision", "64"]
     alone = tmp_path / "one"
     options = {**SMALL, "precision": "64"}
     Trainer("denoise:0.2", "resnet", STRATEGY, **options).fit(alone)
     both = tmp_path / "two"
-    on_two_processes("-m", *command(*flags, "-o", str(both))[2:])
+    on_two_processes("-m", *command(*flags, "-o", str(both))[2:], forked=forked)
     (_, ours, _), (_, theirs, _) = trained(both), trained(alone)
     weights = [name for name in theirs if name.startswith("model.")]
     assert len(weights) > 3

@@ -36,8 +36,13 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 import lightning_fabric, torch._dynamo, gradconv.cli, gradconv.train.trainer
 
 def work(*command):
-    sys.argv = list(command)
-    runpy.run_path(command[0], run_name="__main__")
+    module = command[0] == "-m"
+    sys.argv = list(command[module:])
+    run = runpy.run_module if module else runpy.run_path
+    try:
+        run(sys.argv[0], run_name="__main__")
+    except SystemExit as stop:
+        assert not stop.code
 
 config = LaunchConfig(
     1, 1, 2, run_id="test", rdzv_backend="c10d", rdzv_endpoint="localhost:0", start_method="fork",
@@ -48,10 +53,7 @@ elastic_launch(config, work)(*sys.argv[1:])
 
 
 def on_two_processes(*command: str, forked: bool = False) -> None:
-    """Run a script, or ``-m`` and a module, with its arguments by `torchrun`; it must succeed.
-
-    A script alone can run in forks of one process.
-    """
+    """Run a script, or ``-m`` and a module, with its arguments by `torchrun`; it must succeed."""
     standalone = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     run = subprocess.run(
         [sys.executable, *(("-c", TORCHRUN) if forked else standalone), *command],
