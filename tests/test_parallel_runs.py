@@ -25,7 +25,7 @@ from gradconv.errors import InputError
 from gradconv.mesh import MeshHierarchy
 from gradconv.problem import Problem
 from gradconv.runner import run
-from gradconv.sampling import GIB, forget, plan_sampling, sample_task, sampling_tasks
+from gradconv.sampling import forget, plan_sampling, sample_task, sampling_tasks
 from gradconv.sweeps import Sweep, sweep
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
@@ -143,7 +143,7 @@ def test_ranges_in_any_order_are_put_together() -> None:
     plan = plan_sampling(
         *(problem, levels),
         **{"replicates": 6, "seed": 0, "threads": 1},
-        **{"dtype": "float64", "device": "cpu", "memory": GIB},
+        **{"dtype": "float64", "device": "cpu", "memory": 1.0},
     )
     whole = np.random.default_rng(0).normal(size=(6, 4, 3))
     found = sampling.Gathering(problem, levels, plan, whole[:1])
@@ -165,7 +165,7 @@ def test_tasks_cover_the_paths_once_and_are_worth_starting(monkeypatch: Any) -> 
         plan = plan_sampling(
             *(problem, levels),
             **{"replicates": 64, "seed": 0, "threads": 1},
-            **{"dtype": "float64", "device": "cpu", "memory": 4 * GIB},
+            **{"dtype": "float64", "device": "cpu", "memory": 4.0},
         )
         for start in (0, 5, 64):
             pieces = [task.replicates for task in sampling_tasks(problem, levels, plan, start)]
@@ -182,7 +182,7 @@ def test_other_images_on_a_worker_are_refused(tmp_path: Path) -> None:
     plan = plan_sampling(
         *(problem, levels),
         **{"replicates": 2, "seed": 0, "threads": 1},
-        **{"dtype": "float64", "device": "cpu", "memory": GIB},
+        **{"dtype": "float64", "device": "cpu", "memory": 1.0},
     )
     task = sampling_tasks(problem, levels, plan)[0]
     forget()
@@ -200,7 +200,7 @@ def test_a_problem_that_cannot_be_sent_is_refused() -> None:
     plan = plan_sampling(
         *(PROBLEMS["random signal"], levels),
         **{"replicates": 2, "seed": 0, "threads": 1},
-        **{"dtype": "float64", "device": "cpu", "memory": GIB},
+        **{"dtype": "float64", "device": "cpu", "memory": 1.0},
     )
     with pytest.raises(InputError, match="`problem` must be such that it can be pickled"):
         sampling_tasks(problem, levels, plan)
