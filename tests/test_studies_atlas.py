@@ -124,4 +124,4 @@ def test_figures_fit_their_page(stored: dict, name: str) -> None:
     style = find_style(name)
     for figure in KIND.figures(stored, style):
         assert figure.drawing.get_figwidth() == style.full
-        assert figure.drawing.get_figheight() <= 9.2
+        assert figure.drawing.get_figheight() <= (9.2 if style.paper else 10.0)  # a screen scrolls

@@ -66,8 +66,11 @@ def wrong(text: str) -> list[str]:
     if marks != [r"\(", r"\)"] * (len(marks) // 2):
         found.append("mathematics not closed")
     words = re.sub(r"\\\(.*?\\\)", "", bare, flags=re.DOTALL)
+    words = re.sub(r"(?<=[}lcr])>(?=\{)", "", words)  # of a column's specification
     rows = re.sub(
-        r"(?s)\\begin\{tabular\}.*?\\end\{tabular\}", lambda m: m[0].replace("&", ""), words
+        r"(?s)\\begin\{(tabular|longtable)\}.*?\\end\{\1\}",
+        lambda m: m[0].replace("&", ""),
+        words,
     )
     found += [f"{c!r} is not escaped" for c in "%&$#~^_<>|" if c in _without_labels(rows)]
     begun, ended = (re.findall(rf"\\{word}{{(.*?)}}", bare) for word in ("begin", "end"))
@@ -101,6 +104,9 @@ def test_every_sign_is_escaped_or_mapped() -> None:
         ("5 %", "'%' is not escaped"),
         ("a_b", "'_' is not escaped"),
         ("a & b", "'&' is not escaped"),
+        ("a > b", "'>' is not escaped"),
+        (r"\begin{longtable}{l>{\it}l}a > b & c\end{longtable} & d", "'&' is not escaped"),
+        (r"\begin{longtable}{l>{\it}l}a > b & c\end{longtable}", "'>' is not escaped"),
         (r"\textbf{a", "brace opened and not closed"),
         (r"a}", "brace closed and not opened"),
         (r"\(a", "mathematics not closed"),
@@ -134,6 +140,14 @@ def test_stored_captions_and_tables_are_sound_latex(name: str) -> None:
         assert wrong(table.latex()) == []
     for figure in study.kind.figures(results, find_style("two-column")):
         assert wrong(tex(figure.caption)) == []
+
+
+def test_a_long_table_is_sound_latex() -> None:
+    rows = (("x & y", "a\nb > c"), (SIGNS, "‖"))
+    text = Table("t", SIGNS, ("a_b", "%"), rows, (SIGNS,), widths=(0.0, 0.5)).latex()
+    assert wrong(text) == []
+    assert r"a \newline b" in text
+    assert wrong(text.replace(r"\(>\)", ">")) == ["'>' is not escaped"]
 
 
 def test_a_table_is_sound_latex() -> None:

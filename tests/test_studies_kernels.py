@@ -157,9 +157,9 @@ def test_sentences_and_tables_are_those_of_the_differences(tmp_path: Path) -> No
     for name in ("screen", "one-column", "two-column"):
         style = find_style(name)
         (figure,) = MAPS.figures(results, style)
-        assert figure.drawing.get_figwidth() == style.full
+        assert figure.drawing.get_figwidth() == style.column  # two meshes; more take the page
         titles = [axis.get_title() for axis in figure.drawing.axes]
-        assert titles[:2] == ["32 × 32: 20 % from the finest", "64 × 64: finest"]
+        assert titles[:2] == ["32 × 32\n20 % from the finest", "64 × 64\nfinest"]
 
 
 @pytest.mark.parametrize(
