@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -154,6 +155,30 @@ def below(axis: Axes, points: float) -> Any:
     from matplotlib.transforms import ScaledTranslation
 
     return axis.transAxes + ScaledTranslation(0.0, -points / 72.0, axis.figure.dpi_scale_trans)
+
+
+def mesh_axis(axis: Axes, h: Sequence[float], labels: int = 6, name: bool = True) -> None:
+    """Scale a horizontal axis for mesh sizes, falling to the right: refinement reads forwards.
+
+    Parameters
+    ----------
+    axis : matplotlib.axes.Axes
+        The axis.
+    h : sequence of float
+        Mesh sizes, from coarse to fine; the box is 1.
+    labels : int
+        At most so many ticks are labelled, the finest among them.
+    name : bool
+        Whether to write under the axis what it shows.
+    """
+    axis.set_xscale("log", base=2)
+    axis.set_xlim(h[0] * 1.3, h[-1] / 1.3)
+    every = -(-len(h) // labels)
+    ticks = [f"1/{round(1 / v)}" for v in h]
+    axis.set_xticks(h, [t if (len(h) - 1 - i) % every == 0 else "" for i, t in enumerate(ticks)])
+    axis.xaxis.minorticks_off()
+    if name:
+        axis.set_xlabel("mesh size $h$, finer to the right")
 
 
 def text_width(text: str, size: str = "small") -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradconv.figures import COLOURS, LAW, MARKERS, SCREEN, Style, below, text_width
+from gradconv.figures import COLOURS, LAW, MARKERS, SCREEN, Style, below, mesh_axis, text_width
 from gradconv.problem import CHOICES
 from gradconv.wording import choice_words, kernel_words, law_words
 
@@ -198,14 +198,10 @@ def _draw_panel(
     limits: tuple[float, float],
     size: float,
 ) -> None:
-    axis.set_xscale("log", base=2)
+    h = max((r["h"] for r in records if r["quantity"] == "mean_gap"), key=len)
+    mesh_axis(axis, h, name=False)
     axis.set_yscale("log")
     axis.set_ylim(*limits)
-    h = np.array(max((r["h"] for r in records if r["quantity"] == "mean_gap"), key=len))
-    axis.set_xlim(h[0] * 1.3, h[-1] / 1.3)  # h falls to the right: refinement reads forwards
-    every = -(-len(h) // 6)  # labels that do not touch
-    names = [f"1/{round(1 / v)}" for v in h]
-    axis.set_xticks(h, [n if (len(h) - 1 - i) % every == 0 else "" for i, n in enumerate(names)])
     axis.minorticks_off()
     axis.grid(True, which="major")
     for record in records:

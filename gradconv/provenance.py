@@ -53,6 +53,15 @@ def provenance(configuration: dict[str, Any], seed: int, device: str, dtype: str
     }
 
 
+def origin_line(origin: dict[str, Any]) -> str:
+    """One sentence of a `provenance`, as it stands under tables."""
+    commit = (origin["commit"] or "none")[:12] + (" (dirty)" if origin["dirty"] else "")
+    return (
+        f"Seed {origin['seed']}, {origin['dtype']} on {origin['device']}, "
+        f"configuration {origin['configuration_hash'][:12]}, commit {commit}."
+    )
+
+
 def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     """Versions of Python, gradconv and the numerical packages, or of those that are named."""
     found = {"python": platform.python_version()}

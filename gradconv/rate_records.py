@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradconv.problem import CHOICES
+from gradconv.provenance import origin_line
 from gradconv.statistics import QUANTITIES
+from gradconv.tables import pipes
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -110,15 +112,20 @@ def constant(found: Sequence[Record]) -> str:
     return ", ".join(f"{c} {found[0][c]}" for c in shared)
 
 
-def _order(record: Record) -> str:
+def order_text(record: Record) -> str:
+    """Signed order of a rate's record."""
     if record["order"] is None:
         return "any power" if record["decay"] == "faster than algebraic" else "-"
     return f"{record['order']:+.2f}"
 
 
-def _interval(record: Record) -> str:
+def interval_text(record: Record) -> str:
+    """Interval of an order; an end that is not bounded is written as infinite."""
     low, high = record["order_interval"]
-    return "-" if low is None or high is None else f"[{low:+.2f}, {high:+.2f}]"
+    if low is None and high is None:
+        return "-"
+    ends = ("-inf" if low is None else f"{low:+.2f}", "inf" if high is None else f"{high:+.2f}")
+    return f"[{ends[0]}, {ends[1]}]"
 
 
 def _window(record: Record) -> str:
@@ -151,8 +158,8 @@ def rows(found: Iterable[Record], choices: Sequence[str]) -> list[list[str]]:
         [
             *(str(r[c]) for c in choices),
             r["quantity"].replace("_", " "),
-            _order(r),
-            _interval(r),
+            order_text(r),
+            interval_text(r),
             _window(r),
             law_text(r["law"]),
             r["verdict"],
@@ -210,25 +217,21 @@ def markdown(found: Sequence[Record], provenance: dict[str, Any]) -> str:
         "the data.",
         f"Shared by all rows: {constant(found)}.",
         "",
-        "| " + " | ".join(header) + " |",
-        "|" + " --- |" * len(header),
+        *pipes(
+            header,
+            (
+                [*cells, record["reason"]]
+                for record, cells in zip(found, rows(found, choices), strict=True)
+            ),
+        ),
     ]
-    for record, cells in zip(found, rows(found, choices), strict=True):
-        lines.append("| " + " | ".join([*cells, record["reason"].replace("|", "/")]) + " |")
     notes = sorted({note for r in found for note in r["notes"]})
     if notes:
         lines += ["", "Notes:", "", *(f"- {note}" for note in notes)]
     laws = _law_reasons(found, choices)
     if laws:
         lines += ["", "Laws:", "", *(f"- {line}" for line in laws)]
-    digest = provenance["configuration_hash"][:12]
-    commit = (provenance["commit"] or "none")[:12] + (" (dirty)" if provenance["dirty"] else "")
-    lines += [
-        "",
-        f"Seed {provenance['seed']}, {provenance['dtype']} on {provenance['device']}, "
-        f"configuration {digest}, commit {commit}.",
-        "",
-    ]
+    lines += ["", origin_line(provenance), ""]
     return "\n".join(lines)
 
 

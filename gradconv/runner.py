@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradconv import figures, plots, rate_records
+from gradconv import plots, rate_records
 from gradconv.agreement import agreements
 from gradconv.config import SweepConfig
 from gradconv.mesh import MeshHierarchy
@@ -28,14 +28,13 @@ from gradconv.sampling import (
     sample_task,
     sampling_tasks,
 )
-from gradconv.store import ResultFolder, write_atomically
+from gradconv.store import ResultFolder, write_atomically, write_figure
 from gradconv.sweeps import Sweep, sweep, sweep_from
 
 if TYPE_CHECKING:
     import xarray as xr
 
 SAVE_INTERVAL = 1.0  # seconds between partial results: what a kill can cost
-FIGURES = ("png", "pdf", "svg")
 
 Progress = Callable[[float, float], None]
 Cells = list[tuple[Problem, MeshHierarchy]]
@@ -262,9 +261,7 @@ def _write_results(path: Path, sweeps: list[Sweep], document: dict[str, Any], ti
     write_atomically(path / "table.md", rate_records.markdown(found, origin).encode())
     tree = dataset_tree(sweeps, origin)
     write_atomically(path / "sweep.nc", bytes(tree.to_netcdf(engine="h5netcdf")))
-    figure = plots.gap_figure(found, title)
-    for kind in FIGURES:
-        write_atomically(path / f"figure.{kind}", figures.figure_bytes(figure, kind))
+    write_figure(path / "figure", plots.gap_figure(found, title))
 
 
 def dataset_tree(sweeps: list[Sweep], origin: dict[str, Any]) -> xr.DataTree:

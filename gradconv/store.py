@@ -9,17 +9,49 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradconv.errors import InputError, StorageError, shortened
+from gradconv.figures import KINDS, SCREEN, Style, figure_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CONFIGURATION = "configuration.json"
 PARTS = "parts"
 RESULTS = ("rates.json", "table.md", "sweep.nc", "figure.png", "figure.pdf", "figure.svg")
 TEMPORARY = ".gradconv-"  # prefix of files being written
 DIGEST = 32  # bytes of SHA-256 behind the array of a part
+
+
+def write_figure(stem: Path, figure: Figure, style: Style = SCREEN) -> list[Path]:
+    """Write a figure as ``STEM.pdf``, ``STEM.svg`` and ``STEM.png``.
+
+    Parameters
+    ----------
+    stem : Path
+        Folder and name, without an ending.
+    figure : matplotlib.figure.Figure
+        The figure.
+    style : Style
+        That which it was made in.
+
+    Returns
+    -------
+    list of Path
+        The files.
+
+    Raises
+    ------
+    StorageError
+        If one cannot be written.
+    """
+    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in KINDS]
+    for path, kind in zip(paths, KINDS, strict=True):
+        write_atomically(path, figure_bytes(figure, kind, style))
+    return paths
 
 
 def write_atomically(path: Path, content: bytes) -> None:

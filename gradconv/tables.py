@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gradconv.errors import InputError
 from gradconv.latex import plain, tex
 
-__all__ = ["Table", "plain", "tex"]
+__all__ = ["Table", "pipes", "plain", "tex"]
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,7 @@ class Table:
 
     def markdown(self) -> str:
         """Pipe table with its caption above and its notes below."""
-        lines = [self.caption, "", _pipes(self.header), _pipes(["---"] * len(self.header))]
-        lines += [_pipes(_plain(cell) for cell in row) for row in self.rows]
+        lines = [self.caption, "", *pipes(self.header, self.rows)]
         if self.notes:
             lines += ["", *(f"- {note}" for note in self.notes)]
         return "\n".join(lines) + "\n"
@@ -117,9 +116,11 @@ class Table:
         return "\n".join(lines) + "\n"
 
 
-def _pipes(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+def pipes(header: Sequence[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    """Lines of a Markdown table; a bar in a cell is written as one that ends none."""
+    lines = [header, ["---"] * len(header), *(map(_cell, row) for row in rows)]
+    return ["| " + " | ".join(cells) + " |" for cells in lines]
 
 
-def _plain(text: str) -> str:
+def _cell(text: str) -> str:
     return text.replace("|", "∣").replace("<", "&lt;").replace("\n", "<br>")

@@ -16,7 +16,7 @@ from gradconv.cli import app
 from gradconv.errors import InputError
 from gradconv.figures import STYLES, Style
 from gradconv.studies import KINDS, load_study, read_results, run_study, subjects
-from gradconv.studies.audit_words import order_text, sentences
+from gradconv.studies.audit_words import order_cell, sentences
 from gradconv.studies.kinds import Workplace
 from gradconv.studies.running import check_run
 from gradconv.studies.stored import read_documents, write_part
@@ -241,7 +241,7 @@ def test_sentences_follow_the_intervals(networks: dict[str, dict[str, Any]]) -> 
     noisy, clean = sentences(records)
     rate = records[0]["rates"]["rms_gap"]
     assert noisy.startswith("standard ResNet, noisy: order of the rms gap ")
-    assert f"{order_text(rate)} (diverges) at blocks 1" in noisy
+    assert f"{order_cell(rate)} (diverges) at blocks 1" in noisy
     assert "lie in all 2 intervals: no change is seen" in noisy
     assert "law of a single layer −2.00" in noisy
     assert "clean" in clean

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
+from gradconv.figures import KINDS
 from gradconv.terminal import folder, make_console, progress_bar
 
-FIGURES = ("png", "pdf", "svg")
 CHOICES = ("kernel", "noise", "setting", "restriction", "target", "dim")
 
 
@@ -112,7 +112,7 @@ def _show(document: dict[str, Any], output: Path | None) -> None:
     if output is not None:
         console.print(
             f"Written to {output}: atlas.json.gz, table.md, phase and critical as "
-            f"{'/'.join(FIGURES)}",
+            f"{'/'.join(KINDS)}",
             markup=False,
         )
 
@@ -133,8 +133,7 @@ def write(folder: Path, document: dict[str, Any]) -> None:
 
     from gradconv.atlas import present
     from gradconv.atlas.figures import critical_figure, phase_figure
-    from gradconv.figures import figure_bytes
-    from gradconv.store import write_atomically
+    from gradconv.store import write_atomically, write_figure
 
     text = json.dumps(document, separators=(",", ":"), allow_nan=False) + "\n"
     write_atomically(folder / "atlas.json.gz", gzip.compress(text.encode(), 9, mtime=0))
@@ -143,5 +142,4 @@ def write(folder: Path, document: dict[str, Any]) -> None:
         ("phase", phase_figure(document)),
         ("critical", critical_figure(document["critical"])),
     ):
-        for kind in FIGURES:
-            write_atomically(folder / f"{name}.{kind}", figure_bytes(figure, kind))
+        write_figure(folder / name, figure)

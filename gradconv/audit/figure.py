@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradconv.figures import COLOURS, MARKERS, SCREEN, Style, below, settle, text_width
+from gradconv.figures import COLOURS, MARKERS, SCREEN, Style, below, mesh_axis, settle, text_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -183,13 +183,8 @@ def _label(name: str, record: Record, room: float) -> str:
 
 
 def _scale(axis: Axes, h: list[float]) -> None:
-    axis.set_xscale("log", base=2)
+    mesh_axis(axis, h, labels=5)
     if any(line.get_ydata().size for line in axis.get_lines()):  # type: ignore[union-attr]
         axis.set_yscale("log")
-    axis.set_xlim(h[0] * 1.3, h[-1] / 1.3)  # h falls to the right: refinement reads forwards
-    every = -(-len(h) // 5)  # labels that do not touch
-    names = [f"1/{round(1 / v)}" for v in h]
-    axis.set_xticks(h, [n if (len(h) - 1 - i) % every == 0 else "" for i, n in enumerate(names)])
     axis.minorticks_off()
     axis.grid(True, which="major")
-    axis.set_xlabel("mesh size $h$, finer to the right")

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradconv.audit.figure import said
-from gradconv.provenance import provenance
-from gradconv.rate_records import STYLES, number, rate_record
+from gradconv.provenance import origin_line, provenance
+from gradconv.rate_records import STYLES, interval_text, number, order_text, rate_record
 from gradconv.statistics import QUANTITIES
-from gradconv.store import write_atomically
+from gradconv.store import write_atomically, write_figure
+from gradconv.tables import pipes
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from gradconv.audit.result import Audit
 
 SCHEMA = "gradconv.audit/1"
-FIGURES = ("png", "pdf", "svg")
 COLUMNS = ("group", "type", "parameters", "rms gap", "interval", "mean gap", "interval", "verdict")
 Record = dict[str, Any]
 
@@ -83,17 +83,6 @@ def _aliasing(audit: Audit) -> Record | None:
     }
 
 
-def _order(record: Record) -> str:
-    if record["order"] is None:
-        return "any power" if record["decay"] == "faster than algebraic" else "-"
-    return f"{record['order']:+.2f}"
-
-
-def _interval(record: Record) -> str:
-    low, high = record["order_interval"]
-    return "-" if low is None or high is None else f"[{low:+.2f}, {high:+.2f}]"
-
-
 def rows(found: Record, kinds: Sequence[str]) -> list[list[str]]:
     """Cells of the table: one row a group of the given kinds, under `COLUMNS`."""
     by_group: dict[str, dict[str, Record]] = {}
@@ -111,10 +100,10 @@ def rows(found: Record, kinds: Sequence[str]) -> list[list[str]]:
                 group,
                 rms["type"],
                 str(rms["parameters"]),
-                _order(rms),
-                _interval(rms),
-                _order(mean),
-                _interval(mean),
+                order_text(rms),
+                interval_text(rms),
+                order_text(mean),
+                interval_text(mean),
                 ", ".join(words),
             ]
         )
@@ -156,7 +145,7 @@ def aliasing_line(found: Record) -> str:
         f"{v:.2g} (n={round(1 / h)})"
         for v, h in zip(aliasing["values"], aliasing["h"], strict=True)
     )
-    order = f"order {_order(aliasing)} {_interval(aliasing)}, " if aliasing["order"] else ""
+    order = f"order {order_text(aliasing)} {interval_text(aliasing)}, " if aliasing["order"] else ""
     return f"operator aliasing, relative: {values}; {order}{aliasing['verdict']}"
 
 
@@ -188,11 +177,8 @@ def markdown(found: Record) -> str:
         "",
         f"{shared}; cells an axis {', '.join(map(str, setup['levels']))}.",
         "",
-        "| " + " | ".join(COLUMNS) + " |",
-        "|" + " --- |" * len(COLUMNS),
+        *pipes(COLUMNS, rows(found, ("whole", "layer", "parameter"))),
     ]
-    kinds = ("whole", "layer", "parameter")
-    lines += ["| " + " | ".join(_cell(c) for c in cells) + " |" for cells in rows(found, kinds)]
     for title, entries in (
         ("Undecided", undecided_lines(found)),
         ("Findings", finding_lines(found)),
@@ -201,25 +187,13 @@ def markdown(found: Record) -> str:
     ):
         if entries:
             lines += ["", f"{title}:", "", *(f"- {entry}" for entry in entries)]
-    origin = found["provenance"]
-    commit = (origin["commit"] or "none")[:12] + (" (dirty)" if origin["dirty"] else "")
-    lines += [
-        "",
-        f"Seed {origin['seed']}, {origin['dtype']} on {origin['device']}, configuration "
-        f"{origin['configuration_hash'][:12]}, commit {commit}.",
-        "",
-    ]
+    lines += ["", origin_line(found["provenance"]), ""]
     return "\n".join(lines)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "/")
 
 
 def write(audit: Audit, folder: Path) -> None:
     """Write ``audit.json``, ``audit.nc``, ``table.md`` and the figure into a folder."""
     from gradconv.audit.figure import audit_figure
-    from gradconv.figures import figure_bytes
 
     found = document(audit)
     write_atomically(folder / "audit.json", (json.dumps(found, allow_nan=False) + "\n").encode())
@@ -227,8 +201,7 @@ def write(audit: Audit, folder: Path) -> None:
     stream = io.BytesIO(_netcdf(audit))
     write_atomically(folder / "audit.nc", stream.getvalue())
     figure = audit_figure(found)
-    for kind in FIGURES:
-        write_atomically(folder / f"figure.{kind}", figure_bytes(figure, kind))
+    write_figure(folder / "figure", figure)
 
 
 def _netcdf(audit: Audit) -> bytes:

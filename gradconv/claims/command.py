@@ -7,9 +7,8 @@ from typing import Any
 
 import click
 
+from gradconv.figures import KINDS
 from gradconv.terminal import folder, make_console
-
-FIGURES = ("png", "svg", "pdf")
 
 
 @click.command("claims")
@@ -64,7 +63,7 @@ def claims_command(
     if output is not None:
         names = ", ".join(c["id"] for c in document["claims"])
         console.print(
-            f"Written to {output}: claims.json, claims.md, claims.tex and {'/'.join(FIGURES)} of "
+            f"Written to {output}: claims.json, claims.md, claims.tex and {'/'.join(KINDS)} of "
             f"{names}",
             markup=False,
         )
@@ -84,14 +83,11 @@ def write(folder: Path, document: dict[str, Any]) -> None:
 
     from gradconv.claims import present
     from gradconv.claims.figures import claim_figure
-    from gradconv.figures import figure_bytes
-    from gradconv.store import write_atomically
+    from gradconv.store import write_atomically, write_figure
 
     text = json.dumps(document, indent=1, allow_nan=False) + "\n"
     write_atomically(folder / "claims.json", text.encode())
     write_atomically(folder / "claims.md", present.markdown(document).encode())
     write_atomically(folder / "claims.tex", present.latex(document).encode())
     for claim in document["claims"]:
-        figure = claim_figure(claim)
-        for kind in FIGURES:
-            write_atomically(folder / f"{claim['id']}.{kind}", figure_bytes(figure, kind))
+        write_figure(folder / claim["id"], claim_figure(claim))

@@ -11,7 +11,17 @@ import numpy as np
 from gradconv.claims.claim import Record
 from gradconv.claims.present import verdict_text
 from gradconv.claims.rules import word
-from gradconv.figures import COLOURS, LAW, MARKERS, SCREEN, Style, below, settle, text_width
+from gradconv.figures import (
+    COLOURS,
+    LAW,
+    MARKERS,
+    SCREEN,
+    Style,
+    below,
+    mesh_axis,
+    settle,
+    text_width,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -130,16 +140,10 @@ def _series(record: Record, varied: str) -> tuple[str, str]:
 
 
 def _mesh_axis(axis: Axes, records: Sequence[Record]) -> None:
-    axis.set_xscale("log", base=2)
+    mesh_axis(axis, max((r["h"] for r in records), key=len))
     axis.set_yscale("log")
-    h = np.array(max((r["h"] for r in records), key=len))
-    axis.set_xlim(h[0] * 1.3, h[-1] / 1.3)  # h falls to the right: refinement reads forwards
-    names = [f"1/{round(1 / v)}" for v in h]
-    every = -(-len(h) // 6)
-    axis.set_xticks(h, [n if (len(h) - 1 - i) % every == 0 else "" for i, n in enumerate(names)])
     axis.minorticks_off()
     axis.grid(True, which="major")
-    axis.set_xlabel("mesh size $h$, finer to the right")
 
 
 def _draw_gap(

@@ -16,7 +16,7 @@ from gradconv.kernels import KernelOptions
 from gradconv.laws import Law, derive
 from gradconv.mesh import MeshHierarchy
 from gradconv.problem import Problem
-from gradconv.rate_records import decay, number
+from gradconv.rate_records import decay, number, rate_record
 from gradconv.rates import Rate
 from gradconv.sweeps import Sweep, sweep
 
@@ -122,17 +122,11 @@ def _finding(bound: Bound, case: Case, result: Sweep, quantity: str, derived: De
     measurement = {
         **shared,
         "grade": grade,
-        "text": f"{name}: {order_text(rate)}, {reason}",
+        "text": f"{name}: {measured_text(rate)}, {reason}",
         "h": h,
         "values": [number(v) for v in values],
         "stderr": [number(e) for e in errors],
-        "order": number(rate.order),
-        "decay": decay(rate.order),
-        "order_interval": [number(e) for e in rate.interval],
-        "coefficient": number(rate.coefficient),
-        "window": [int(i) for i in rate.window],
-        "verdict": rate.verdict,
-        "reason": rate.reason,
+        **rate_record(rate),
         "agrees": derived.agrees,
         "replicates": result.sample.replicates,
     }
@@ -238,7 +232,7 @@ def noise_limit(noise: str, restriction: str, setting: str, dim: int) -> str:
     return "has no limit" if verdict in ("diverges", "stalls") else "undecided"
 
 
-def order_text(rate: Rate) -> str:
+def measured_text(rate: Rate) -> str:
     """Measured order with its interval and verdict."""
     if rate.verdict == "exact":
         return "zero to rounding (exact)"

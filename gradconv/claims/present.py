@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gradconv.claims.claim import Record
 from gradconv.claims.rules import label, separate
+from gradconv.provenance import origin_line
 from gradconv.tables import Table
 
 if TYPE_CHECKING:
@@ -230,7 +231,7 @@ def markdown(document: Record) -> str:
     lines = ["# Claims of arXiv 2501.12739", "", ledger_table(document, links=True).markdown()]
     for claim in document["claims"]:
         lines += _section(claim)
-    lines += ["", _origin(document["provenance"]), ""]
+    lines += ["", origin_line(document["provenance"]), ""]
     return "\n".join(lines)
 
 
@@ -293,17 +294,9 @@ def law_text(law: Record) -> str:
 
 def latex(document: Record) -> str:
     """Lay the ledger out as a LaTeX table (packages array, booktabs, longtable)."""
-    return ledger_table(document).latex() + "% " + _origin(document["provenance"]) + "\n"
+    return ledger_table(document).latex() + "% " + origin_line(document["provenance"]) + "\n"
 
 
 def _power(expression: str) -> str:
     """An expression with the signs of print: a star in Markdown is none of multiplication."""
     return expression.replace("**", "^").replace("*", "·")
-
-
-def _origin(provenance: Record) -> str:
-    commit = (provenance["commit"] or "none")[:12] + (" (dirty)" if provenance["dirty"] else "")
-    return (
-        f"Seed {provenance['seed']}, {provenance['dtype']} on {provenance['device']}, "
-        f"configuration {provenance['configuration_hash'][:12]}, commit {commit}."
-    )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradconv.figures import COLOURS, LAW, MARKERS, Style
+from gradconv.figures import COLOURS, LAW, MARKERS, Style, mesh_axis
 from gradconv.studies.audit_words import QUANTITIES, series
 
 if TYPE_CHECKING:
@@ -301,13 +301,9 @@ def _gap(axis: Axes, record: Record, place: int) -> None:
 
 def _mesh_axis(axis: Axes, records: Sequence[Record], width: float) -> None:
     h = max((r["rates"]["rms_gap"]["h"] for r in records), key=len)
-    axis.set_xscale("log", base=2)
+    mesh_axis(axis, h, labels=max(2, int(1.6 * width)), name=False)
     if any(v for r in records for v in r["rates"]["rms_gap"]["values"]):
         axis.set_yscale("log")
-    axis.set_xlim(h[0] * 1.3, h[-1] / 1.3)  # h falls to the right: refinement reads forwards
-    every = -(-len(h) // max(2, int(1.6 * width)))
-    names = [f"1/{round(1 / v)}" for v in h]
-    axis.set_xticks(h, [n if (len(h) - 1 - i) % every == 0 else "" for i, n in enumerate(names)])
     axis.minorticks_off()
     axis.grid(True, which="major", color="0.9", linewidth=0.6)
 

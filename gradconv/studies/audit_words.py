@@ -5,23 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from gradconv.rate_records import interval_text
+
 Record = dict[str, Any]
 QUANTITIES = ("rms_gap", "mean_gap")
 GRAVE = ("breaks", "suspect")
 
 
-def order_text(rate: Record) -> str:
+def order_cell(rate: Record) -> str:
     """Order with its interval; the verdict where there is none."""
     if rate["order"] is None:
         return str(rate["verdict"])
     return f"{rate['order']:+.2f} {interval_text(rate)}".replace("-", "−")
-
-
-def interval_text(rate: Record) -> str:
-    """Interval of an order; open ends are infinite."""
-    low, high = rate["order_interval"]
-    ends = ("-∞" if low is None else f"{low:+.2f}", "∞" if high is None else f"{high:+.2f}")
-    return f"[{ends[0]}, {ends[1]}]".replace("-", "−")
 
 
 def setting(records: Sequence[Record]) -> str:
@@ -52,7 +47,7 @@ def order_cells(record: Record, explained: bool) -> list[str]:
         *([str(record["along"]["value"])] if record["along"] else []),
         record["case"],
         str(record["parameters"]),
-        *(order_text(rates[q]) for q in QUANTITIES),
+        *(order_cell(rates[q]) for q in QUANTITIES),
         "–" if derived == [None, None] else ", ".join(words),
         record["verdict"],
         _aliasing(record["aliasing"]),
@@ -129,7 +124,7 @@ def _along(records: Sequence[Record]) -> list[str]:
         rates = [(r["along"]["value"], r["rates"]["rms_gap"]) for r in own]
         name = own[0]["along"]["name"]
         ends = [
-            f"{order_text(rate)} ({rate['verdict']}) at {name} {value}"
+            f"{order_cell(rate)} ({rate['verdict']}) at {name} {value}"
             for value, rate in (rates[:1] + rates[1:][-1:])
         ]
         text = f"{module}, {case}: order of the rms gap {' and '.join(ends)}"
@@ -139,7 +134,7 @@ def _along(records: Sequence[Record]) -> list[str]:
             highs = [r["order_interval"][1] for r in known if r["order_interval"][1] is not None]
             low, high = max(lows, default=None), min(highs, default=None)
             if low is None or high is None or low <= high:
-                shared = interval_text({"order_interval": (low, high)})
+                shared = interval_text({"order_interval": (low, high)}).replace("-", "−")
                 text += f"; orders {shared} lie in all {len(known)} intervals: no change is seen"
             else:
                 text += f"; no order lies in all {len(known)} intervals: it changes"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradconv.figures import COLOURS, LAW, MARKERS, Style
+from gradconv.figures import COLOURS, LAW, MARKERS, Style, mesh_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,14 +89,11 @@ def _variance(axis: Axes, result: Record, colour: str, marker: str) -> None:
 
 def _finish_variance(axis: Axes, result: Record) -> None:
     h = [level["h"] for level in result["levels"]][1:]
-    axis.set_xscale("log", base=2)
+    mesh_axis(axis, h)
     axis.set_yscale("log")
-    axis.set_xlim(h[0] * 1.3, h[-1] / 1.3)  # h falls to the right: refinement reads forwards
-    axis.set_xticks(h, [f"1/{round(1 / v)}" for v in h])
     axis.minorticks_off()
     axis.grid(True, color="0.9", linewidth=0.6)
     axis.set_title("variance of the difference")
-    axis.set_xlabel("mesh size h (box = 1), finer to the right")
     axis.set_ylabel("V(h) / variance on the finest level")
 
 

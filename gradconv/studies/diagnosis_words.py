@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gradconv.multilevel.diagnosis import present
+from gradconv.rate_records import interval_text, order_text
 from gradconv.tables import Table
 
 Record = dict[str, Any]
@@ -101,7 +102,7 @@ def _order(rate: Record) -> str:
     """Order with its interval, or that there is none."""
     if rate["order"] is None:
         return "any power" if rate["decay"] == "faster than algebraic" else "undecided"
-    return f"{present.order_text(rate)} {present.interval_text(rate)}".replace("-", "−")
+    return f"{order_text(rate)} {interval_text(rate)}".replace("-", "−")
 
 
 def tables_of(name: str, result: Record) -> list[Table]:

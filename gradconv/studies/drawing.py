@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from gradconv.errors import InputError
-from gradconv.figures import KINDS, Style, figure_bytes
+from gradconv.figures import KINDS, Style
 from gradconv.latex import plain, tex
-from gradconv.store import write_atomically
+from gradconv.store import write_atomically, write_figure
 from gradconv.studies.stored import DATA, read_documents
 from gradconv.studies.study import Study
 
@@ -96,8 +96,7 @@ def _draw(study: Study, stored: dict[str, Record], style: Style, folder: Path) -
     figures, tables = [], []
     for figure in study.kind.figures(results, style):
         name = f"{study.name}-{figure.name}"
-        for kind in KINDS:
-            write_atomically(folder / f"{name}.{kind}", figure_bytes(figure.drawing, kind, style))
+        write_figure(folder / name, figure.drawing, style)
         width = float(figure.drawing.get_figwidth())
         figures.append((name, figure.caption, figure.alternative, width))
     for table in study.kind.tables(results):

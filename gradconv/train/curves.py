@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradconv.errors import InputError, shortened
-from gradconv.figures import COLOURS, MARKERS, SCREEN, Style, figure_bytes, settle
-from gradconv.store import CONFIGURATION, write_atomically
+from gradconv.figures import COLOURS, MARKERS, SCREEN, Style, settle
+from gradconv.store import CONFIGURATION, write_figure
 from gradconv.train.logs import COLUMNS, WHOLE, read_table
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 # What may be empty: not measured at every row, or not for every term.
 OPTIONAL = ("lr", "gradient_norm", "coarse_loss", "norm", "variance", "psnr", "ssim")
 GROWING = ("step", "work", "flops", "seconds")  # from row to row
-KINDS = ("png", "pdf", "svg")
 MOST = 8  # runs of one figure
 ACROSS = 4  # runs side by side
 COSTS = (("work", "work units"), ("seconds", "seconds"))
@@ -98,12 +97,7 @@ def draw_curves(runs: Sequence[RunCurves], path: Path | str) -> tuple[Path, ...]
     StorageError
         If a file can not be written.
     """
-    figure = curves_figure(runs)
-    path = Path(path)
-    written = tuple(path.with_name(f"{path.name}.{kind}") for kind in KINDS)
-    for file, kind in zip(written, KINDS, strict=True):
-        write_atomically(file, figure_bytes(figure, kind))
-    return written
+    return tuple(write_figure(Path(path), curves_figure(runs)))
 
 
 def curves_figure(runs: Sequence[RunCurves], style: Style = SCREEN) -> Figure:

@@ -15,13 +15,12 @@ from gradconv.multilevel.diagnosis.term_costs import UNITS, Costs
 from gradconv.multilevel.optimum import optimal_counts
 from gradconv.provenance import provenance
 from gradconv.rate_records import decay, number, rate_record
-from gradconv.store import write_atomically
+from gradconv.store import write_atomically, write_figure
 
 if TYPE_CHECKING:
     from gradconv.multilevel.diagnosis.result import Diagnosis
 
 SCHEMA = "gradconv.multilevel/1"
-FIGURES = ("png", "pdf", "svg")
 ROLES = ("fine", "coarse", "difference")
 Record = dict[str, Any]
 
@@ -188,7 +187,6 @@ def _caution(fields: Record) -> Record:
 
 def write(found: Diagnosis, folder: Path) -> None:
     """Write ``multilevel.json``, ``table.md`` and the figure into a folder."""
-    from gradconv.figures import figure_bytes
     from gradconv.multilevel.diagnosis.figure import diagnosis_figure
     from gradconv.multilevel.diagnosis.present import markdown
 
@@ -197,5 +195,4 @@ def write(found: Diagnosis, folder: Path) -> None:
     write_atomically(folder / "multilevel.json", content.encode())
     write_atomically(folder / "table.md", markdown(made).encode())
     figure = diagnosis_figure(made)
-    for kind in FIGURES:
-        write_atomically(folder / f"figure.{kind}", figure_bytes(figure, kind))
+    write_figure(folder / "figure", figure)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradconv.figures import COLOURS, LAW, MARKERS, SCREEN, Style, settle
+from gradconv.figures import COLOURS, LAW, MARKERS, SCREEN, Style, mesh_axis, settle
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -295,11 +295,5 @@ def _legend(axis: Axes, columns: int = 1) -> None:
 
 
 def _mesh_axis(axis: Axes, h: list[float]) -> None:
-    axis.set_xscale("log", base=2)
-    axis.set_xlim(h[0] * 1.3, h[-1] / 1.3)  # h falls to the right: refinement reads forwards
-    every = -(-len(h) // 5)  # labels that do not touch
-    names = [f"1/{round(1 / v)}" for v in h]
-    axis.set_xticks(h, [n if (len(h) - 1 - i) % every == 0 else "" for i, n in enumerate(names)])
-    axis.xaxis.minorticks_off()
+    mesh_axis(axis, h, labels=5)
     axis.grid(True, which="major")
-    axis.set_xlabel("mesh size $h$, finer to the right")

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from gradconv.provenance import origin_line
+from gradconv.rate_records import interval_text, order_text
+from gradconv.tables import pipes
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -87,22 +91,6 @@ def level_rows(found: Record) -> list[list[str]]:
             ]
         )
     return rows
-
-
-def order_text(record: Record) -> str:
-    """Signed order of a rate."""
-    if record["order"] is None:
-        return "any power" if record["decay"] == "faster than algebraic" else "-"
-    return f"{record['order']:+.2f}"
-
-
-def interval_text(record: Record) -> str:
-    """Interval of an order."""
-    low, high = record["order_interval"]
-    if low is None and high is None:
-        return "-"
-    ends = ("-inf" if low is None else f"{low:+.2f}", "inf" if high is None else f"{high:+.2f}")
-    return f"[{ends[0]}, {ends[1]}]"
 
 
 def _against(beta: Record, gamma: Record) -> str:
@@ -306,9 +294,7 @@ def markdown(found: Record) -> str:
     if found["errors"]["forecasts"]:
         parts.append((ERRORS, error_rows(found)))
     for columns, rows in parts:
-        lines += ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
-        lines += ["| " + " | ".join(c.replace("|", "/") for c in row) + " |" for row in rows]
-        lines.append("")
+        lines += [*pipes(columns, rows), ""]
     for title, entries in (
         ("Complexity", complexity_lines(found)),
         ("Warnings", warning_lines(found)),
@@ -317,11 +303,5 @@ def markdown(found: Record) -> str:
     ):
         if entries:
             lines += [f"{title}:", "", *(f"- {entry}" for entry in entries), ""]
-    origin = found["provenance"]
-    commit = (origin["commit"] or "none")[:12] + (" (dirty)" if origin["dirty"] else "")
-    lines += [
-        f"Seed {origin['seed']}, {origin['dtype']} on {origin['device']}, configuration "
-        f"{origin['configuration_hash'][:12]}, commit {commit}.",
-        "",
-    ]
+    lines += [origin_line(found["provenance"]), ""]
     return "\n".join(lines)
