@@ -280,6 +280,19 @@ def test_the_site_needs_what_its_extra_brings() -> None:
         assert re.search(rf"^{name}==", pins, re.M), name
 
 
+@pytest.mark.parametrize("extra", ["docs", "compare", "dev", "testing"])
+def test_pins_name_what_the_extras_bring(extra: str) -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    pinned = {line.split("==")[0].replace("_", "-").lower() for line in pins.splitlines()}
+    names = {
+        re.split(r"[<>=\[; ]", text)[0].lower()
+        for text in listed["project"]["optional-dependencies"][extra]
+    }
+    assert names
+    assert names - {"gradconv"} <= pinned
+
+
 def modules() -> list[str]:
     return [m.name for m in pkgutil.walk_packages(gradconv.__path__, "gradconv.")]
 
