@@ -22,6 +22,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # Dark dots on top of everything: seen on each colour, and no line of a fit looks like them.
 LAW: Any = {"color": "0.1", "linestyle": (0, (1.0, 1.7)), "zorder": 5}
 KINDS = ("pdf", "svg", "png")
+TALLEST = 9.2  # inches of a figure on paper: a page of Letter or A4 less its margins
 SERIF = ("STIXGeneral", "DejaVu Serif")  # the second has the glyphs that the first lacks
 
 

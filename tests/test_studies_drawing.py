@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from gradconv.cli import app
 from gradconv.errors import InputError
-from gradconv.figures import KINDS, find_style
+from gradconv.figures import KINDS, TALLEST, find_style
 from gradconv.latex import plain, tex
 from gradconv.studies import find_studies, load_study, run_study
 from gradconv.studies.drawing import draw_studies
@@ -138,8 +138,9 @@ def test_stored_captions_and_tables_are_sound_latex(name: str) -> None:
         return  # said by the test of what is stored
     for table in study.kind.tables(results):
         assert wrong(table.latex()) == []
-    for figure in study.kind.figures(results, find_style("two-column")):
+    for figure in study.kind.figures(results, find_style("one-column")):
         assert wrong(tex(figure.caption)) == []
+        assert figure.drawing.get_figheight() <= TALLEST
 
 
 def test_a_long_table_is_sound_latex() -> None:

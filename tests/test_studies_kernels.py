@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gradconv.errors import InputError
-from gradconv.figures import find_style
+from gradconv.figures import TALLEST, find_style
 from gradconv.nn import MeshFreeConv1d, MeshFreeConv2d
 from gradconv.nn.feature_maps import feature_maps
 from gradconv.nn.kernel_figure import Kernel, kernel_sheet, layer_kernels
@@ -94,7 +94,7 @@ def test_kernels_are_stored_to_what_is_said(dim: int, tmp_path: Path) -> None:
         style = find_style(name)
         (figure,) = KERNELS.figures(results, style)
         assert figure.drawing.get_figwidth() == style.column
-        assert figure.drawing.get_figheight() < 9.2
+        assert figure.drawing.get_figheight() < TALLEST
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from gradconv.figures import (
     LAW,
     MARKERS,
     SCREEN,
+    TALLEST,
     Style,
     below,
     mesh_axis,
@@ -308,6 +309,8 @@ def _criteria_figure(claim: Record, style: Style) -> Figure:
     row = 1.3 * 0.694 * style.font / 72.0
     heights = [max(len(found), 1) + 1.0 for found in rows.values()]
     space = sum(2.9 * style.font / 72.0 + (t.count("\n") + 1) * style.line for t in titles.values())
+    if style.paper:
+        row = min(row, (TALLEST - space) / sum(heights))
     figure = _new(style.full, row * sum(heights) + space)
     axes = figure.subplots(len(rows), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axis, (quantity, found) in zip(axes, rows.items(), strict=True):
