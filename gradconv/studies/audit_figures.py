@@ -179,7 +179,7 @@ def gaps(records: Sequence[Record], style: Style, along: bool) -> Figure:
             if place % columns == 0:
                 axis.set_ylabel("rms gap |g(h) − g(2h)|", fontsize="small")
             if place >= len(panels) - columns:
-                axis.set_xlabel("mesh size h (box = 1)", fontsize="small")
+                axis.set_xlabel("mesh size $h$, finer to the right", fontsize="small")
         figure.legend(
             handles=[_handle(name, *_colours(i)) for i, name in enumerate(names)],
             loc="outside lower center",

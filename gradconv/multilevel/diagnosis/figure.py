@@ -236,7 +236,7 @@ def _cost(axis: Axes, found: Record) -> None:
             marker=marker,
             linestyle="none",
             elinewidth=ERROR * rcParams["lines.linewidth"],
-            label=f"{name}, measured",
+            label="measured",
         )
     axis.set_title("cost of an error ε (lines: forecasts)")
     axis.set_xlabel("relative error ε aimed at")
