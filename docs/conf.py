@@ -57,7 +57,12 @@ LINK_OUT = re.compile(r"(?<!!)\[([^\]]+)\]\((\.\./[^)#\s]+)\)")
 def offer_files(app: Sphinx, docname: str, source: list[str]) -> None:
     """Turn links to files of the repository, outside this folder, into downloads."""
     if Path(app.env.doc2path(docname)).suffix == ".md":
-        source[0] = LINK_OUT.sub(r"{download}`\1 <\2>`", source[0])
+        source[0] = LINK_OUT.sub(_download, source[0])
+
+
+def _download(link: re.Match[str]) -> str:
+    """A role's text takes no backticks of its own."""
+    return f"{{download}}`{link[1].replace('`', '')} <{link[2]}>`"
 
 
 def hide_colon(

@@ -9,6 +9,7 @@ import inspect
 import json
 import pkgutil
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import click
 import pytest
@@ -263,6 +265,29 @@ def settings() -> dict[str, Any]:
         assert match is not None
         found[name] = ast.literal_eval(match[1].strip())
     return found
+
+
+def test_links_out_of_the_site_are_downloads_that_it_can_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Backticks in the words of a link would end the role that the link becomes."""
+    for name in ("docutils", "docutils.nodes", "sphinx", "sphinx.application"):
+        monkeypatch.setitem(sys.modules, name, MagicMock())
+    site = runpy.run_path(str(DOCS / "conf.py"))
+    count = 0
+    for page in DOCS.glob("*.md"):
+        app, source = MagicMock(), [page.read_text(encoding="utf-8")]
+        app.env.doc2path.return_value = str(page)
+        site["offer_files"](app, page.stem, source)
+        assert not site["LINK_OUT"].search(source[0])
+        for text, target in re.findall(r"\{download\}`([^`]*?) <(.*?)>`", source[0]):
+            assert text
+            assert (DOCS / target).is_file(), target
+            count += 1
+        assert source[0].count("{download}") == len(
+            re.findall(r"\{download\}`[^`<>]+ <[^`<>]+>`", source[0])
+        )
+    assert count > 3
 
 
 def test_the_site_needs_what_its_extra_brings() -> None:
