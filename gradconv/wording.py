@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -95,6 +96,13 @@ def problem_words(record: Record, choices: Sequence[str]) -> str:
         kernel_words(record[c], record["dim"]) if c == "kernel" else choice_words(c, record[c])
         for c in choices
     )
+
+
+def number_cell(cell: str) -> str:
+    """Cell with signs of subtraction where it is a number or an interval, and a dash in a range."""
+    if cell[:1] in "+-[" and any(c.isdigit() for c in cell):
+        return cell.replace("-", "−")
+    return re.sub(r"^(\d+)-(\d+)$", "\\1–\\2", cell)
 
 
 def power_law(coefficient: float, order: float, logs: int = 0) -> str:

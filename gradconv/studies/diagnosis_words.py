@@ -7,6 +7,7 @@ from typing import Any
 from gradconv.multilevel.diagnosis import present
 from gradconv.rate_records import interval_text, order_text
 from gradconv.tables import Table
+from gradconv.wording import number_cell
 
 Record = dict[str, Any]
 
@@ -163,12 +164,6 @@ def _table(
         name=name,
         caption=caption,
         header=tuple(header[i] for i in kept),
-        rows=tuple(tuple(_minus(row[i]) for i in kept) for row in rows),
+        rows=tuple(tuple(number_cell(row[i]) for i in kept) for row in rows),
         notes=notes,
     )
-
-
-def _minus(cell: str) -> str:
-    """Cell with the sign of subtraction where it is a number or an interval."""
-    number = cell[:1] in "+-[" and any(c.isdigit() for c in cell)
-    return cell.replace("-", "−") if number else cell

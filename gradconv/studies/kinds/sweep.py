@@ -23,7 +23,7 @@ from gradconv.studies.kinds.base import (
     Workplace,
 )
 from gradconv.tables import Table
-from gradconv.wording import problem_words
+from gradconv.wording import number_cell, problem_words
 
 USUAL = {"boundary": "periodic", "route": "chain", "channels": 1}
 QUANTITIES = ("mean_gap", "rms_gap")
@@ -192,7 +192,7 @@ def _table(name: str, records: list[Record]) -> Table:
     shown = [r for r in records if r["quantity"] in QUANTITIES]
     choices = [c for c in rate_records.varying(records) if c in CHOICES] or ["kernel"]
     rows = [
-        [*(problem_words(r, [c]) for c in choices), *(_minus(cell) for cell in row)]
+        [*(problem_words(r, [c]) for c in choices), *(number_cell(cell) for cell in row)]
         for r, row in zip(shown, rate_records.rows(shown, []), strict=True)
     ]
     return Table(
@@ -205,10 +205,3 @@ def _table(name: str, records: list[Record]) -> Table:
         header=(*choices, *rate_records.COLUMNS),
         rows=tuple(tuple(row) for row in rows),
     )
-
-
-def _minus(cell: str) -> str:
-    """Cell with signs of subtraction, and ranges, where it is a number or an interval."""
-    if cell[:1] in "+-[" and any(c.isdigit() for c in cell):
-        return cell.replace("-", "−")
-    return re.sub(r"^(\d+)-(\d+)$", "\\1–\\2", cell)
