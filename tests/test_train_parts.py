@@ -331,6 +331,28 @@ def test_timing_leaves_everything_as_it_was(model: str) -> None:
     assert all(g is not None and bool((g == 1).all()) for g in grads[1:])
 
 
+def test_timing_that_fails_leaves_the_run_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer("denoise", "resnet", "multiscale", norm="batch", **TINY)
+    before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+    for parameter in trainer.model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    state, step = random_states(), StepGradient.add
+
+    def failing(self: StepGradient, draws: Any, count: int) -> None:
+        step(self, draws, count)
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(StepGradient, "add", failing)
+    with pytest.raises(MemoryError, match="no room"):
+        seconds_of_legs(
+            trainer.model, trainer.legs, trainer.data, trainer.engine, trainer.config, repeats=1
+        )
+    assert random_states() == state
+    for name, value in trainer.model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert all(bool((p.grad == 1).all()) for p in trainer.model.parameters())
+
+
 def test_the_first_round_is_not_timed_and_the_others_have_their_median(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,11 @@ from gradconv.nn.evaluation import (
     run_module,
     trainable,
 )
-from gradconv.nn.random_state import preserved_random_state, start_random_state
+from gradconv.nn.random_state import (
+    preserved_buffers,
+    preserved_random_state,
+    start_random_state,
+)
 from gradconv.samplers import Batch, Sampler
 
 # Relative difference at which a loss of a batch given twice is no longer that of the batch: far
@@ -131,7 +135,7 @@ class Evaluator:
             If the model or its loss cannot run there, or the loss is not finite; the level is
             named.
         """
-        with self._pass(level, batch, key, keep=weight > 0) as value:
+        with self._pass(level, batch, key, keep=True) as value:
             (weight * value).backward()
             return float(value.detach())
 
@@ -143,23 +147,15 @@ class Evaluator:
     @contextmanager
     def _pass(self, level: int, batch: Batch, key: int, keep: bool) -> Iterator[torch.Tensor]:
         x, y = (self.place(part) for part in batch)
-        kept = {}
-        if not keep or level != self.finest:
-            kept = {name: b.detach().clone() for name, b in self.model.named_buffers()}
-        try:
-            with self._random_state(key):
-                made = run_module(self.model, x, self.where(level), "model")
-                prediction = pick(made, self.output, self.where(level), self.note)
-                value = loss_value(self.loss, prediction, y, self.where(level))
-                require_differentiable(value, self.where(level))
-                if not self._is_mean:
-                    self._check_mean(value, prediction, y, level)
-                yield value
-        finally:
-            with torch.no_grad():
-                for name, buffer in self.model.named_buffers():
-                    if name in kept:
-                        buffer.copy_(kept[name])
+        moves = keep and level == self.finest
+        with nullcontext() if moves else preserved_buffers(self.model), self._random_state(key):
+            made = run_module(self.model, x, self.where(level), "model")
+            prediction = pick(made, self.output, self.where(level), self.note)
+            value = loss_value(self.loss, prediction, y, self.where(level))
+            require_differentiable(value, self.where(level))
+            if not self._is_mean:
+                self._check_mean(value, prediction, y, level)
+            yield value
 
     @contextmanager
     def _random_state(self, key: int) -> Iterator[None]:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from gradconv.nn.evaluation import mean_square
-from gradconv.nn.random_state import preserved_random_state
+from gradconv.nn.random_state import preserved_buffers, preserved_random_state
 from gradconv.train.configuration import TrainingConfig
 from gradconv.train.engine import Engine
 from gradconv.train.gradient import StepGradient
@@ -48,7 +48,6 @@ def seconds_of_legs(
     found: list[list[float]] = [[] for _ in legs]
     base = data.sampler(TIMING)
     before = {p: p.grad for p in model.parameters()}
-    buffers = {name: b.clone() for name, b in model.named_buffers()}
     steps = [
         StepGradient(
             model, mean_square, sampler_of(leg, base, config.seed), engine, config.microbatch
@@ -57,23 +56,23 @@ def seconds_of_legs(
     ]
     number = 0
     model.zero_grad(set_to_none=True)  # gradients add up in place
-    with preserved_random_state(str(engine.device)):
-        for turn in range(repeats + 1):
-            for leg, step, taken in zip(legs, steps, found, strict=True):
-                engine.wait()
-                start = time.perf_counter()
-                drawn = []
-                for _ in range(config.accumulation):
-                    drawn.append(step.draw(leg.terms, number))
-                    number += sum(t.samples for t in leg.terms)
-                step.add(drawn, config.accumulation)
-                engine.wait()
-                if turn:
-                    taken.append(time.perf_counter() - start)
-    for parameter, grad in before.items():
-        parameter.grad = grad
-    for name, buffer in model.named_buffers():
-        buffer.data.copy_(buffers[name])
+    try:
+        with preserved_random_state(str(engine.device)), preserved_buffers(model):
+            for turn in range(repeats + 1):
+                for leg, step, taken in zip(legs, steps, found, strict=True):
+                    engine.wait()
+                    start = time.perf_counter()
+                    drawn = []
+                    for _ in range(config.accumulation):
+                        drawn.append(step.draw(leg.terms, number))
+                        number += sum(t.samples for t in leg.terms)
+                    step.add(drawn, config.accumulation)
+                    engine.wait()
+                    if turn:
+                        taken.append(time.perf_counter() - start)
+    finally:
+        for parameter, grad in before.items():
+            parameter.grad = grad
     optimiser = _optimiser_seconds(model, engine, config, repeats)
     return [statistics.median(taken) + optimiser for taken in found]
 
