@@ -10,10 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradconv.errors import InputError, shortened, unknown_name
-from gradconv.nn.engine.plan import WALLS
-
-ALIASES = {"circular": "periodic", "zeros": "zero"}  # torch's names of paddings
+from gradconv.errors import InputError, shortened
 
 
 def check_counts(in_channels: int, out_channels: int, groups: int, terms: int) -> None:
@@ -46,14 +43,6 @@ def checked_mesh(shape: Sequence[int], dim: int) -> tuple[int, ...]:
     if len(values) != dim or not all(_is_number(n) and int(n) == n and n >= 2 for n in values):
         raise InputError(f"`shape` must be {dim} sizes of at least 2; got {shape!r}")
     return tuple(int(n) for n in values)
-
-
-def checked_padding(mode: str) -> str:
-    """Name of a padding, with torch's own names understood."""
-    known = ALIASES.get(mode, mode) if isinstance(mode, str) else mode
-    if not isinstance(known, str) or known not in WALLS:
-        raise unknown_name("padding_mode", mode, [*WALLS, *ALIASES])
-    return known
 
 
 def checked_sides(extent: float | Sequence[float], dim: int) -> tuple[float, ...]:

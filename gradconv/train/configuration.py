@@ -14,6 +14,7 @@ from gradconv.errors import InputError, check_gib, check_number, shortened, unkn
 from gradconv.images import IMAGES
 from gradconv.mesh import MeshHierarchy
 from gradconv.multilevel.costs.plan import check_wholes
+from gradconv.nn.paddings import PADDINGS
 from gradconv.restriction import RESTRICTIONS, ROUTES
 from gradconv.samplers.noisy import DRAWN
 from gradconv.train.budget import Budget
@@ -36,7 +37,6 @@ MANNER = (
     "log_every",
 )
 NORMS = ("group", "instance", "batch")
-PADDINGS = ("periodic", "reflect", "zero")
 LARGEST_SIZE = 2**14
 LONGEST = 10**9
 

@@ -15,9 +15,9 @@ from gradconv.nn.fitting.probe import copied, meshes_of
 from gradconv.nn.fitting.stencil_space import Spectrum, whole_numbers
 from gradconv.nn.fitting.swap_report import SwapReport, SwapRow
 from gradconv.nn.layer import MeshFreeConv1d, MeshFreeConv2d, MeshFreeConv3d
+from gradconv.nn.paddings import FROM_TORCH
 from gradconv.restriction import RESTRICTIONS
 
-_PADDINGS = {"zeros": "zero", "circular": "periodic", "replicate": "reflect", "reflect": "reflect"}
 _PLAIN = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _DTYPES = (torch.float32, torch.float64)
 
@@ -290,7 +290,7 @@ def _swapped(
     if fit.relative_error > fitting.tolerance:
         over = f"relative error {fit.relative_error:.2g} of the fit exceeds {fitting.tolerance:g}"
         return None, row(reason=over, **found)
-    padding_mode = _PADDINGS[module.padding_mode]
+    padding_mode = FROM_TORCH[module.padding_mode]
     # Sides that the layer would choose for itself are left open, so that the network can be used
     # on meshes of other proportions, as it could before.
     usual = tuple(n / min(mesh) for n in mesh)
