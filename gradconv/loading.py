@@ -55,6 +55,17 @@ def load(argument: str, text: str) -> Any:
     return made
 
 
+def load_loss(text: str) -> Any:
+    """Import a loss; "mse" is what it says.
+
+    Raises
+    ------
+    InputError
+        As `load`.
+    """
+    return text if text == "mse" else load("loss", text)
+
+
 def _imported(argument: str, module: str) -> Any:
     here = str(Path.cwd())
     if here not in sys.path:

@@ -125,7 +125,10 @@ BAD = [
     ("--module gradconv.nn:Nothing --size 32", "`module` must name what gradconv.nn has"),
     ("--module math:pi --size 32", "`module` must be a torch.nn.Module or a callable"),
     ("--module math:gcd --size 32", "`module` factory must make a torch.nn.Module; got 0"),
-    ("--module gradconv.nn:ResNet --size 32", "`module` factory must make a module; it raised Typ"),
+    (
+        "--module gradconv.nn:ResNet --size 32",
+        "`module` factory must be called without arguments, or with `n` or `mesh`; got one",
+    ),
     ("--module torch.nn:Tanh --size 32", "`module` must have a parameter that takes a gradient"),
     ("--module nets:tied --size 64", r"`module` must run on every mesh; on level 0 \(n=8\)"),
     ("--module nets:deep --size 64", r"`module` must run on every mesh; on level 0 \(n=8\)"),
@@ -155,6 +158,8 @@ def grows(n):
     return nn.Conv2d(1, n, 1)
 def meshed(*, mesh):
     return nn.Conv2d(1, mesh.n, 1)
+def counted(cells):
+    return nn.Conv2d(1, cells, 1)
 """
 
 
@@ -239,7 +244,7 @@ def test_samples_of_a_measured_pass(folder: Path, monkeypatch: pytest.MonkeyPatc
         assert set(seen) == sizes | {2 * n for n in sizes}  # memory is measured with twice as many
 
 
-@pytest.mark.parametrize("name", ["grows", "meshed"])
+@pytest.mark.parametrize("name", ["grows", "meshed", "counted"])
 def test_a_factory_may_take_the_mesh(folder: Path, name: str) -> None:
     found = document("--module", f"nets:{name}", "--levels", "3:5")
     # n channels on n cells an axis: the weights' gradient and the forward pass

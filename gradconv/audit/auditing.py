@@ -18,12 +18,12 @@ from gradconv.audit.aliasing import Aliasing, aliasing
 from gradconv.audit.findings import Finding, explain_steps, find
 from gradconv.audit.making import build, complete, output_channels
 from gradconv.audit.measure import Gradients, joined, measure, plan
-from gradconv.audit.result import WHOLE, Audit, Group
-from gradconv.audit.subject import ROOT, Subject
+from gradconv.audit.result import Audit, Group
+from gradconv.audit.subject import Subject
 from gradconv.backend import Backend
 from gradconv.errors import InputError, check_gib, check_number
 from gradconv.mesh import MeshHierarchy
-from gradconv.nn.evaluation import Loss, Output
+from gradconv.nn.evaluation import ROOT, WHOLE, Loss, Output, by_layer
 from gradconv.nn.random_state import preserved_random_state
 from gradconv.samplers import Sampler, TensorSampler
 from gradconv.samplers.choices import check_sample_fits, dimension, make_data, make_hierarchy
@@ -314,9 +314,6 @@ def _grouped(
 ) -> tuple[tuple[Group, ...], dict[str, GradientSample]]:
     """Join the tensors' gradients to those of layers and of the whole."""
     parameters = subject.parameters
-    layers: dict[str, list[str]] = {}
-    for name in parameters:
-        layers.setdefault(name.rpartition(".")[0] or ROOT, []).append(name)
     epsilon = float(torch.finfo(subject.dtype).eps)
 
     def sample(names: list[str]) -> GradientSample:
@@ -331,7 +328,7 @@ def _grouped(
     groups = [Group(WHOLE, "whole", size(everything), subject.name)]
     samples = {WHOLE: sample(everything)}
     modules = dict(subject.reference.named_modules())
-    for layer, names in layers.items():
+    for layer, names in by_layer(parameters).items():
         owner = modules["" if layer == ROOT else layer]
         groups.append(Group(layer, "layer", size(names), type(owner).__name__))
         samples[layer] = sample(names)

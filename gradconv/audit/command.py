@@ -77,17 +77,16 @@ def audit_command(
         )
         return
     from gradconv.audit import audit
-    from gradconv.loading import load
+    from gradconv.loading import load, load_loss
     from gradconv.samplers.choices import SIZES, level_sizes
 
     hierarchy = None if levels is None else level_sizes(levels)
     if hierarchy is None and dim is not None:
         hierarchy = SIZES[dim]
     given = load("module", target_module)
-    criterion = loss if loss == "mse" else load("loss", loss)
     with progress_bar("audit") as progress:
         result = audit(
-            given, loss=criterion, hierarchy=hierarchy, dim=dim, progress=progress, **options
+            given, loss=load_loss(loss), hierarchy=hierarchy, dim=dim, progress=progress, **options
         )
     document = result.to_dict()
     if output is not None:

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from gradconv.audit.effects import Effect, compare
-from gradconv.audit.subject import ROOT, Subject
+from gradconv.audit.subject import Subject
 from gradconv.errors import InputError
+from gradconv.nn.evaluation import ROOT
 from gradconv.samplers import Sampler
 
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ import torch.nn.functional as functional
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from gradconv.audit.subject import ROOT, Subject
+from gradconv.audit.subject import Subject
 from gradconv.audit.trace import Whereabouts
+from gradconv.nn.evaluation import ROOT
 
 CONVOLUTIONS = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
 POOLS: dict[Any, int] = {

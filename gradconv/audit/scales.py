@@ -11,7 +11,7 @@ import torch
 from gradconv.audit.evidence import Evidence
 from gradconv.audit.findings import Finding
 from gradconv.audit.habits import NOT_NESTED
-from gradconv.audit.subject import ROOT
+from gradconv.nn.evaluation import ROOT
 from gradconv.samplers import ProblemSampler, TensorSampler
 
 LOSS, DATA = "(loss)", "(data)"

@@ -15,10 +15,11 @@ from gradconv.errors import InputError, shortened
 from gradconv.nn.evaluation import (
     Loss,
     Output,
+    as_loss,
     flat_gradients,
     loss_value,
-    mean_square,
     pick,
+    placed,
     require_differentiable,
     run_module,
     trainable,
@@ -72,10 +73,8 @@ class Evaluator:
     ) -> None:
         if not isinstance(model, nn.Module):
             raise InputError(f"`model` must be a torch.nn.Module; got {shortened(model)}")
-        if loss != "mse" and not callable(loss):
-            raise InputError(f"`loss` must be 'mse' or a callable; got {shortened(loss)}")
         self.model, self.sampler, self.output, self.seed = model, sampler, output, seed
-        self.loss: Loss = mean_square if isinstance(loss, str) else loss
+        self.loss = as_loss(loss)
         self.parameters = trainable(model)
         if not self.parameters:
             raise InputError("`model` must have a parameter that takes a gradient; it has none")
@@ -103,12 +102,7 @@ class Evaluator:
 
     def place(self, value: Any) -> Any:
         """Move a tensor (or a nest of them) to the model's device, reals in its precision."""
-        if isinstance(value, torch.Tensor):
-            kind = self.dtype if value.is_floating_point() else value.dtype
-            return value.to(self.device, kind)
-        if isinstance(value, (list, tuple)):
-            return type(value)(self.place(v) for v in value)
-        return value
+        return placed(value, self.device, self.dtype)
 
     def backward(self, level: int, batch: Batch, weight: float, key: int) -> float:
         """Add the gradient of weight × loss to ``.grad``.

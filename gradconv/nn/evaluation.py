@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -12,6 +12,8 @@ from gradconv.errors import InputError, shortened
 
 Loss = Callable[[Any, Any], torch.Tensor]
 Output = int | str | Callable[[Any], Any] | None
+WHOLE = "whole"  # the gradient by all parameters
+ROOT = "(module)"  # the layer that the module itself is, if it owns parameters directly
 
 
 def mean_square(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -39,6 +41,37 @@ def mean_square(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         )
     square = (prediction - target).abs().square()
     return 0.5 * square.sum(dim=1).mean()
+
+
+def as_loss(loss: str | Loss) -> Loss:
+    """Return the loss that "mse" stands for, or the callable that was given.
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+    """
+    if isinstance(loss, str) and loss == "mse":
+        return mean_square
+    if not callable(loss):
+        raise InputError(f"`loss` must be 'mse' or a callable; got {shortened(loss)}")
+    return loss
+
+
+def precision(value: torch.Tensor, real: torch.dtype) -> torch.dtype:
+    """Type of a tensor where reals are `real`: integers and truth values keep theirs."""
+    if value.is_complex():
+        return real.to_complex()
+    return real if value.is_floating_point() else value.dtype
+
+
+def placed(value: Any, device: str | torch.device, real: torch.dtype) -> Any:
+    """Move a tensor (or a nest of them) to a device, in the precision of `real`."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device, precision(value, real))
+    if isinstance(value, (list, tuple)):
+        return type(value)(placed(v, device, real) for v in value)
+    return value
 
 
 def run_module(module: nn.Module, x: torch.Tensor, where: str, argument: str = "module") -> Any:
@@ -204,6 +237,14 @@ def flat_gradients(
 def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
     """Parameters that take a gradient, by name."""
     return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
+def by_layer(names: Iterable[str]) -> dict[str, list[str]]:
+    """Names of parameters by the layer that owns them, in order."""
+    layers: dict[str, list[str]] = {}
+    for name in names:
+        layers.setdefault(name.rpartition(".")[0] or ROOT, []).append(name)
+    return layers
 
 
 def first_line(error: Exception) -> str:

@@ -75,7 +75,7 @@ def diagnose_command(
     gradconv multilevel --kernel stencil --noise pixel:0.5 --dim 1 --levels 4:9 -o results
     """  # noqa: D301 (click wants the character \b itself)
     from gradconv.errors import InputError
-    from gradconv.loading import load
+    from gradconv.loading import load, load_loss
     from gradconv.multilevel.diagnosis.diagnosing import diagnose
     from gradconv.samplers.choices import SIZES, level_sizes
 
@@ -93,11 +93,10 @@ def diagnose_command(
     else:
         given = _problem(kernel, dim, channels, options)
         hierarchy = hierarchy or SIZES[given.dim]
-    criterion = loss if loss == "mse" else load("loss", loss)
     with progress_bar("diagnosing") as progress:
         result = diagnose(
             given,
-            loss=criterion,
+            loss=load_loss(loss),
             hierarchy=hierarchy,
             epsilons=epsilons,
             progress=progress,

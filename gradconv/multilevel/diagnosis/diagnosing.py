@@ -35,7 +35,7 @@ from gradconv.multilevel.diagnosis.error_cost import (
     errors_for,
     forecasts,
 )
-from gradconv.multilevel.diagnosis.level_table import WHOLE, LevelTable, tables
+from gradconv.multilevel.diagnosis.level_table import LevelTable, tables
 from gradconv.multilevel.diagnosis.repetition import Measured, Reference, repeat
 from gradconv.multilevel.diagnosis.result import Diagnosis
 from gradconv.multilevel.diagnosis.sample_gradients import SampleGradients, collect
@@ -43,7 +43,7 @@ from gradconv.multilevel.diagnosis.subject import Subject, make_subject
 from gradconv.multilevel.diagnosis.term_costs import UNITS, Costs, chosen_costs, measure_costs
 from gradconv.multilevel.diagnosis.term_orders import orders_of
 from gradconv.multilevel.evaluator import Evaluator
-from gradconv.nn.evaluation import Loss, Output
+from gradconv.nn.evaluation import WHOLE, Loss, Output
 from gradconv.nn.random_state import preserved_random_state
 from gradconv.parallel import Progress, check_workers
 from gradconv.sampling import GIB

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from gradconv.errors import InputError, shortened
-from gradconv.nn.evaluation import first_line
+from gradconv.nn.making import copied, first_channels
 
 
 def meshes_of(
@@ -73,43 +72,9 @@ def meshes_of(
     return {name: tuple(seen[id(module)]) for name, module in names if id(module) in seen}
 
 
-def copied(model: nn.Module, argument: str = "model") -> nn.Module:
-    """Copy a network, also one that holds results of its last run.
-
-    Parameters
-    ----------
-    model : Module
-        The network.
-    argument : str
-        Named in errors.
-
-    Raises
-    ------
-    InputError
-        If ``copy.deepcopy`` cannot.
-    """
-    # Spectral norm and pruning keep a computed weight beside the parameter, and torch refuses to
-    # copy it; it is made anew in every run.
-    memo: dict[int, Any] = {
-        id(value): value.detach().clone()
-        for module in model.modules()
-        for value in vars(module).values()
-        if isinstance(value, Tensor) and not value.is_leaf
-    }
-    try:
-        return copy.deepcopy(model, memo)
-    except Exception as error:
-        raise InputError(
-            f"`{argument}` must be copyable, so that it is left as it is; copy.deepcopy raised "
-            f"{type(error).__name__}: {first_line(error)}"
-        ) from error
-
-
 def _default_inputs(model: nn.Module, mesh: tuple[int, ...]) -> Tensor:
-    first: Any = next(m for m in model.modules() if hasattr(m, "in_channels"))
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
-    channels = max(int(first.in_channels), 1)
-    return torch.zeros(1, channels, *mesh, dtype=like.dtype, device=like.device)
+    return torch.zeros(1, first_channels(model) or 1, *mesh, dtype=like.dtype, device=like.device)
 
 
 def _shape(value: object) -> str:

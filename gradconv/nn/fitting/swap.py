@@ -11,10 +11,11 @@ from torch.nn.modules.conv import _ConvNd
 
 from gradconv.errors import InputError, shortened
 from gradconv.nn.fitting.fit import fit_stencil
-from gradconv.nn.fitting.probe import copied, meshes_of
+from gradconv.nn.fitting.probe import meshes_of
 from gradconv.nn.fitting.stencil_space import Spectrum, whole_numbers
 from gradconv.nn.fitting.swap_report import SwapReport, SwapRow
 from gradconv.nn.layer import MeshFreeConv1d, MeshFreeConv2d, MeshFreeConv3d
+from gradconv.nn.making import copied
 from gradconv.nn.paddings import FROM_TORCH
 from gradconv.restriction import RESTRICTIONS
 
