@@ -69,7 +69,7 @@ def test_a_level_that_fails_is_named(how: str, message: str) -> None:
         ({"confidence": 1.5}, "`confidence`"),
         ({"workers": 0}, "`workers`"),
         ({"mode": "test"}, "`mode` must be train"),
-        ({"noise": "pixel:1"}, "`noise` belongs to a model of one's own"),
+        ({"noise": "pixel:1"}, "`noise` belongs to a module of one's own"),
     ],
 )
 def test_bad_arguments_are_named(options: dict[str, Any], message: str) -> None:

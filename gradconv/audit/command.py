@@ -63,8 +63,8 @@ def audit_command(
     \b
     gradconv audit "gradconv.nn.networks:ResNet(1, 1, conv='standard')" --noise pixel:1 -o results
 
-    With --estimator, MODULE:NAME makes (step, model), a multilevel gradient loop, and what is wrong
-    with the loop is named: does it telescope, are terms independent, do batch sizes grow.
+    With --estimator, MODULE:NAME makes (step, module), a multilevel gradient loop, and what is
+    wrong with it is named: does it telescope, are terms independent, do batch sizes grow.
 
     \b
     gradconv audit --estimator mypackage.training:build --levels 16,32,64 --batch-sizes 64,32,16

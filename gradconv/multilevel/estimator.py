@@ -63,7 +63,7 @@ class MultilevelGradient:
 
     Parameters
     ----------
-    model : Module
+    module : Module
         Takes inputs of shape ``(B, C, *n)`` on every mesh; used as it is, in its mode.
     loss : "mse" or callable
         ``loss(prediction, target) -> scalar``, a mean over the batch. "mse" is ½ Σ_channels
@@ -96,7 +96,7 @@ class MultilevelGradient:
         Samples of a pass at most on the finest mesh, and as many cells on coarser ones: bounds the
         memory, which is that of the largest pass.
     output : int, str, callable or None
-        What of the model's output is the prediction.
+        What of the module's output is the prediction.
     seed : int
         Of data made here, of random rounding, and of stochastic models.
 
@@ -121,9 +121,9 @@ class MultilevelGradient:
     >>> from gradconv.multilevel import MultilevelGradient
     >>> levels = MeshHierarchy.powers_of_two(1, 3, 6)
     >>> data = Problem("stencil", noise="pixel:0.5", dim=1)
-    >>> model = torch.nn.Conv1d(1, 1, 3, padding=1, padding_mode="circular", dtype=torch.float64)
-    >>> estimate = MultilevelGradient(model, "mse", data, levels, (128, 64, 32, 16))
-    >>> optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+    >>> module = torch.nn.Conv1d(1, 1, 3, padding=1, padding_mode="circular", dtype=torch.float64)
+    >>> estimate = MultilevelGradient(module, "mse", data, levels, (128, 64, 32, 16))
+    >>> optimiser = torch.optim.SGD(module.parameters(), lr=0.1)
     >>> optimiser.zero_grad()
     >>> step = estimate.backward()
     >>> optimiser.step()
@@ -133,7 +133,7 @@ class MultilevelGradient:
 
     def __init__(
         self,
-        model: nn.Module,
+        module: nn.Module,
         loss: str | Loss,
         sampler: Any,
         hierarchy: MeshHierarchy,
@@ -153,7 +153,7 @@ class MultilevelGradient:
         self.sampler = as_sampler(
             sampler, hierarchy, restriction=restriction, route=route, seed=seed
         )
-        self.evaluator = Evaluator(model, loss, self.sampler, output=output, seed=seed)
+        self.evaluator = Evaluator(module, loss, self.sampler, output=output, seed=seed)
         self.hierarchy, self.seed = hierarchy, seed
         levels = len(hierarchy)
         if not isinstance(allocation, Allocation):
@@ -200,7 +200,7 @@ class MultilevelGradient:
         return np.asarray(gradient + coarse * (self.control.theta != 0))
 
     def backward(self) -> Step:
-        """Add an estimate of the gradient to ``.grad`` of the model's parameters.
+        """Add an estimate of the gradient to ``.grad`` of the module's parameters.
 
         Returns
         -------
@@ -297,7 +297,7 @@ class MultilevelGradient:
                 continue
             if not bool(torch.isfinite(parameter.grad.to_dense()).all()):
                 raise InputError(
-                    f"`model` must have finite gradients; got NaN or infinity for {name}"
+                    f"`module` must have finite gradients; got NaN or infinity for {name}"
                 )
 
     @staticmethod
@@ -346,7 +346,7 @@ class MultilevelGradient:
         self._due = self.steps + interval if interval else 2**62
 
     def measure(self, samples: int) -> Moments:
-        """Moments of the terms from new samples; neither ``.grad`` nor the model changes.
+        """Moments of the terms from new samples; neither ``.grad`` nor the module changes.
 
         Parameters
         ----------
@@ -425,7 +425,7 @@ class MultilevelGradient:
         return float(np.linalg.norm(total - reference) / np.linalg.norm(reference))
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that later estimates depend on beside the model, as plain values."""
+        """Everything that later estimates depend on beside the module, as plain values."""
         fields = None if self.moments is None else self.moments.to_dict()
         return {
             "steps": self.steps,

@@ -1,4 +1,4 @@
-"""One pass of a model: its loss or gradient on one level, with errors that name the level."""
+"""One pass of a module: its loss or gradient on one level, with errors that name the level."""
 
 from __future__ import annotations
 
@@ -37,54 +37,54 @@ TWICE = 0.05
 
 
 class Evaluator:
-    """A model with its loss on the levels of a sampler.
+    """A module with its loss on the levels of a sampler.
 
-    The model is used as it is, in its mode. A model that draws random numbers starts both passes of
+    It is used as it is, in its mode. A module that draws random numbers starts both passes of
     a term from one random state; the caller's global generators are left as they were. Buffers
     (running statistics) keep only what the finest level's passes make of them.
 
     Parameters
     ----------
-    model : Module
+    module : Module
         Takes inputs of shape ``(B, C, *n)`` on every mesh.
     loss : "mse" or callable
         ``loss(prediction, target) -> scalar``, a mean over the batch.
     sampler : Sampler
         The data.
     output : int, str, callable or None
-        What of the model's output is the prediction.
+        What of the module's output is the prediction.
     seed : int
-        Seed of the random state of a stochastic model.
+        Seed of the random state of a stochastic module.
 
     Raises
     ------
     InputError
-        If an argument is of another kind, or the model has nothing to train.
+        If an argument is of another kind, or the module has nothing to train.
     """
 
     def __init__(
         self,
-        model: nn.Module,
+        module: nn.Module,
         loss: str | Loss,
         sampler: Sampler,
         *,
         output: Output = None,
         seed: int = 0,
     ) -> None:
-        if not isinstance(model, nn.Module):
-            raise InputError(f"`model` must be a torch.nn.Module; got {shortened(model)}")
-        self.model, self.sampler, self.output, self.seed = model, sampler, output, seed
+        if not isinstance(module, nn.Module):
+            raise InputError(f"`module` must be a torch.nn.Module; got {shortened(module)}")
+        self.module, self.sampler, self.output, self.seed = module, sampler, output, seed
         self.loss = as_loss(loss)
-        self.parameters = trainable(model)
+        self.parameters = trainable(module)
         if not self.parameters:
-            raise InputError("`model` must have a parameter that takes a gradient; it has none")
+            raise InputError("`module` must have a parameter that takes a gradient; it has none")
         reference = next(iter(self.parameters.values()))
         self.device, self.dtype = reference.device, reference.dtype
         if self.dtype.is_complex:
             self.dtype = torch.empty(0, dtype=self.dtype).real.dtype
         self.notes: list[str] = []
         self._is_mean = False
-        self._draws: dict[bool, bool] = {}  # by mode: whether the model draws random numbers
+        self._draws: dict[bool, bool] = {}  # by mode: whether the module draws random numbers
 
     @property
     def finest(self) -> int:
@@ -101,7 +101,7 @@ class Evaluator:
             self.notes.append(text)
 
     def place(self, value: Any) -> Any:
-        """Move a tensor (or a nest of them) to the model's device, reals in its precision."""
+        """Move a tensor (or a nest of them) to the module's device, reals in its precision."""
         return placed(value, self.device, self.dtype)
 
     def backward(self, level: int, batch: Batch, weight: float, key: int) -> float:
@@ -116,7 +116,7 @@ class Evaluator:
         weight : float
             Factor of the loss, negative for the coarse part of a term.
         key : int
-            Random state that a stochastic model starts from: that of the term.
+            Random state that a stochastic module starts from: that of the term.
 
         Returns
         -------
@@ -126,7 +126,7 @@ class Evaluator:
         Raises
         ------
         InputError
-            If the model or its loss cannot run there, or the loss is not finite; the level is
+            If the module or its loss cannot run there, or the loss is not finite; the level is
             named.
         """
         with self._pass(level, batch, key, keep=True) as value:
@@ -136,14 +136,14 @@ class Evaluator:
     def gradient(self, level: int, batch: Batch, key: int) -> dict[str, torch.Tensor]:
         """Gradient by each parameter, as flat real vectors; no ``.grad`` and no buffer changes."""
         with self._pass(level, batch, key, keep=False) as value:
-            return flat_gradients(value, self.parameters, self.where(level), "model")
+            return flat_gradients(value, self.parameters, self.where(level))
 
     @contextmanager
     def _pass(self, level: int, batch: Batch, key: int, keep: bool) -> Iterator[torch.Tensor]:
         x, y = (self.place(part) for part in batch)
         moves = keep and level == self.finest
-        with nullcontext() if moves else preserved_buffers(self.model), self._random_state(key):
-            made = run_module(self.model, x, self.where(level), "model")
+        with nullcontext() if moves else preserved_buffers(self.module), self._random_state(key):
+            made = run_module(self.module, x, self.where(level))
             prediction = pick(made, self.output, self.where(level), self.note)
             value = loss_value(self.loss, prediction, y, self.where(level))
             require_differentiable(value, self.where(level))
@@ -153,8 +153,8 @@ class Evaluator:
 
     @contextmanager
     def _random_state(self, key: int) -> Iterator[None]:
-        """Start from the term's random state and put the caller's back, if the model draws."""
-        if self._draws.get(self.model.training) is False:
+        """Start from the term's random state and put the caller's back, if the module draws."""
+        if self._draws.get(self.module.training) is False:
             yield
             return
         with preserved_random_state(str(self.device)):
@@ -162,7 +162,9 @@ class Evaluator:
             before = _generators(self.device)
             yield
             drawn = _generators(self.device) != before
-            self._draws[self.model.training] = drawn or self._draws.get(self.model.training, False)
+            self._draws[self.module.training] = drawn or self._draws.get(
+                self.module.training, False
+            )
 
     def _check_mean(
         self, value: torch.Tensor, prediction: torch.Tensor, target: Any, level: int

@@ -74,7 +74,7 @@ def placed(value: Any, device: str | torch.device, real: torch.dtype) -> Any:
     return value
 
 
-def run_module(module: nn.Module, x: torch.Tensor, where: str, argument: str = "module") -> Any:
+def run_module(module: nn.Module, x: torch.Tensor, where: str) -> Any:
     """Call a module on a mesh.
 
     Parameters
@@ -85,8 +85,6 @@ def run_module(module: nn.Module, x: torch.Tensor, where: str, argument: str = "
         Input, shape ``(B, C, *n)``.
     where : str
         The level, as an error names it.
-    argument : str
-        The argument that an error names.
 
     Raises
     ------
@@ -99,7 +97,7 @@ def run_module(module: nn.Module, x: torch.Tensor, where: str, argument: str = "
         raise
     except Exception as error:  # each module has errors of its own
         raise InputError(
-            f"`{argument}` must run on every mesh; on {where}, with input of shape "
+            f"`module` must run on every mesh; on {where}, with input of shape "
             f"{tuple(x.shape)}, it raised {type(error).__name__}: {first_line(error)}"
         ) from error
 
@@ -188,10 +186,7 @@ def require_differentiable(value: torch.Tensor, where: str) -> None:
 
 
 def flat_gradients(
-    value: torch.Tensor,
-    parameters: dict[str, nn.Parameter],
-    where: str,
-    argument: str = "module",
+    value: torch.Tensor, parameters: dict[str, nn.Parameter], where: str
 ) -> dict[str, torch.Tensor]:
     """Gradient of a loss by each parameter, as flat real vectors; no ``.grad`` is touched.
 
@@ -203,8 +198,6 @@ def flat_gradients(
         By name.
     where : str
         The level, as an error names it.
-    argument : str
-        What an error calls the module.
 
     Returns
     -------
@@ -228,8 +221,7 @@ def flat_gradients(
         flat[name] = gradient.detach().to_dense().reshape(-1)
         if not bool(torch.isfinite(flat[name]).all()):
             raise InputError(
-                f"`{argument}` must have finite gradients; got NaN or infinity for {name} "
-                f"on {where}"
+                f"`module` must have finite gradients; got NaN or infinity for {name} on {where}"
             )
     return flat
 

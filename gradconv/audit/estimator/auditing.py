@@ -43,8 +43,8 @@ _LOST = (causes.MISSING_COARSE, causes.DETACHED, causes.MISSING_COARSEST, causes
 def audit_estimator(
     step: Callable[..., Any],
     *,
-    model: nn.Module,
-    levels: MeshHierarchy | Sequence[int],
+    module: nn.Module,
+    hierarchy: MeshHierarchy | Sequence[int],
     batch_sizes: Sequence[int] | None = None,
     work: float | None = None,
     steps: int = STEPS,
@@ -55,7 +55,7 @@ def audit_estimator(
 ) -> EstimatorAudit:
     """Find what is wrong with a multilevel gradient loop, E g_L = E g_0 + Σ E[g_l − g_{l−1}].
 
-    The step is a black box: it is run several times with hooks on the model. Every other step is
+    The step is a black box: it is run several times with hooks on the module. Every other step is
     a probe: a large known shift is added to each output, and the slope of the loss along it tells
     each call's signed weight. Weights, buffers, ``.grad``, modes, optimisers and the global random
     states are as before afterwards, whatever happens; iterators of the step have gone on.
@@ -63,12 +63,12 @@ def audit_estimator(
     Parameters
     ----------
     step : callable
-        One training step, ``step()`` or ``step(model)``. It calls backward itself (and may zero
+        One training step, ``step()`` or ``step(module)``. It calls backward itself (and may zero
         gradients and step an optimiser), or returns the scalar loss to be differentiated. It must
-        call `model` itself, on fields of shape ``(B, C, *n)``.
-    model : Module
-        The model that the step trains.
-    levels : MeshHierarchy or sequence of int
+        call `module` itself, on fields of shape ``(B, C, *n)``.
+    module : Module
+        The module that the step trains.
+    hierarchy : MeshHierarchy or sequence of int
         Cells an axis of the meshes, coarse to fine, each twice the one before.
     batch_sizes : sequence of int, optional
         Declared samples a step of each term, coarse to fine.
@@ -97,7 +97,7 @@ def audit_estimator(
     Raises
     ------
     InputError
-        If an argument breaks a rule, the step fails or never trains the model, or a loss is not
+        If an argument breaks a rule, the step fails or never trains the module, or a loss is not
         finite; where one level is at fault, it is named.
 
     Examples
@@ -111,35 +111,35 @@ def audit_estimator(
     ...     fine = torch.randn(2, 1, 16)
     ...     coarsest = loss(restrict(torch.randn(8, 1, 16)))
     ...     return coarsest + loss(fine) + loss(restrict(fine))
-    >>> found = audit_estimator(step, model=net, levels=(8, 16))
+    >>> found = audit_estimator(step, module=net, hierarchy=(8, 16))
     >>> for finding in found.findings:
     ...     print(f"{finding.term}: {finding.cause} ({finding.number:+.2f})")
     term 1 (n=16, 8): wrong sign (+1.00)
     """
     check_number("steps", steps, LEAST_STEPS, 10**5)
     check_number("seed", seed, 0, 2**62)
-    sizes = _sizes(levels)
+    sizes = _sizes(hierarchy)
     declared = _declared(batch_sizes, len(sizes))
     claimed = _claimed(work)
-    if not isinstance(model, nn.Module):
-        raise InputError(f"`model` must be a torch.nn.Module; got {shortened(model)}")
-    if not any(p.requires_grad for p in model.parameters()):
-        raise InputError("`model` must have a parameter that takes a gradient; it has none")
+    if not isinstance(module, nn.Module):
+        raise InputError(f"`module` must be a torch.nn.Module; got {shortened(module)}")
+    if not any(p.requires_grad for p in module.parameters()):
+        raise InputError("`module` must have a parameter that takes a gradient; it has none")
     if loss is not None and not callable(loss):
         raise InputError(f"`loss` must be callable; got {shortened(loss)}")
-    run = _callable(step, model)
+    run = _callable(step, module)
     others = optimizer if isinstance(optimizer, (list, tuple)) else (optimizer,)
-    keeper = Keeper(model, [o for o in others if o is not None])
-    parameter = next(iter(model.parameters()))
+    keeper = Keeper(module, [o for o in others if o is not None])
+    parameter = next(iter(module.parameters()))
     device = str(parameter.device)
     with preserved_random_state(device):
         try:
-            recorder = Recorder(model, run, keeper, seed)
+            recorder = Recorder(module, run, keeper, seed)
             recorded = _record(recorder, sizes, steps, progress)
             dim = recorded[0].calls[0].input.ndim - 2
-            if isinstance(levels, MeshHierarchy) and levels.dim != dim:
+            if isinstance(hierarchy, MeshHierarchy) and hierarchy.dim != dim:
                 raise InputError(
-                    f"`levels` must have the dimension of the inputs, {dim}; got {levels.dim}"
+                    f"`hierarchy` must have the dimension of the inputs, {dim}; got {hierarchy.dim}"
                 )
             found = structure(sizes, dim, recorded)
             weights = weigh(found)
@@ -151,7 +151,7 @@ def audit_estimator(
     return EstimatorAudit(
         {
             "step": _word(step),
-            "model": type(model).__qualname__,
+            "model": type(module).__qualname__,
             "levels": list(sizes),
             "dim": dim,
             "batch_sizes": None if declared is None else list(declared),
@@ -193,15 +193,15 @@ def _check_step(now: Step, sizes: tuple[int, ...]) -> None:
     where = f"step {now.number}"
     if not now.calls:
         raise InputError(
-            f"`step` must call `model` (not its forward method, nor a copy); {where} did not"
+            f"`step` must call `module` (not its forward method, nor a copy); {where} did not"
         )
     dims = {c.input.ndim for c in now.calls}
     if len(dims) > 1:
-        raise InputError(f"`step` must call `model` in one dimension; {where} used {sorted(dims)}")
+        raise InputError(f"`step` must call `module` in one dimension; {where} used {sorted(dims)}")
     for call in now.calls:
         if call.n not in sizes and call.reached:
             raise InputError(
-                f"`levels` must hold every mesh that gradients are taken on, {list(sizes)}; "
+                f"`hierarchy` must hold every mesh that gradients are taken on, {list(sizes)}; "
                 f"{where} has a gradient on n={call.n}"
             )
         if not now.probed and not call.finite:
@@ -212,7 +212,7 @@ def _check_step(now: Step, sizes: tuple[int, ...]) -> None:
             )
     if not any(c.reached for c in now.calls):
         raise InputError(
-            f"`step` must call backward or return a loss that depends on `model`; in {where} no "
+            f"`step` must call backward or return a loss that depends on `module`; in {where} no "
             "gradient came back to any of its outputs"
         )
 
@@ -239,8 +239,8 @@ def _check(
         notes.append("samples come again: whether levels have one law was not checked")
     else:
         laws = check_laws(samples)
-    experiments = Experiments(recorder.model, recorder.keeper, recorder.arguments, found, seed)
-    model = check_model(found, experiments)
+    experiments = Experiments(recorder.module, recorder.keeper, recorder.arguments, found, seed)
+    in_mode = check_model(found, experiments)
     missing = any(f.cause in _LOST for f in findings)
     findings += [
         *gradients[0],
@@ -248,11 +248,11 @@ def _check(
         *check_shared(samples, repeated),
         *check_pairs(samples),
         *laws[0],
-        *model[0],
+        *in_mode[0],
         *batches[0],
         *([] if missing else cost),  # a gradient that is missing costs nothing: that is known
     ]
-    notes += [*gradients[1], *laws[1], *model[1], *batches[1], *cost_notes]
+    notes += [*gradients[1], *laws[1], *in_mode[1], *batches[1], *cost_notes]
     return findings, notes, measured
 
 
@@ -285,15 +285,15 @@ def _sides(found: Structure, weights: Weights) -> list[Side]:
     return sorted(sides, key=lambda s: (s.term, s.kind == "coarse"))
 
 
-def _sizes(levels: MeshHierarchy | Sequence[int]) -> tuple[int, ...]:
-    if isinstance(levels, MeshHierarchy):
-        return levels.sizes
-    if isinstance(levels, str) or not isinstance(levels, Sequence):
+def _sizes(hierarchy: MeshHierarchy | Sequence[int]) -> tuple[int, ...]:
+    if isinstance(hierarchy, MeshHierarchy):
+        return hierarchy.sizes
+    if isinstance(hierarchy, str) or not isinstance(hierarchy, Sequence):
         raise InputError(
-            "`levels` must be a MeshHierarchy or the cells an axis of each mesh; "
-            f"got {shortened(levels)}"
+            "`hierarchy` must be a MeshHierarchy or the cells an axis of each mesh; "
+            f"got {shortened(hierarchy)}"
         )
-    return MeshHierarchy(1, tuple(levels)).sizes
+    return MeshHierarchy(1, tuple(hierarchy)).sizes
 
 
 def _declared(batch_sizes: Sequence[int] | None, levels: int) -> tuple[int, ...] | None:
@@ -326,8 +326,8 @@ def _word(function: Any) -> str:
     return str(getattr(function, "__qualname__", type(function).__qualname__))
 
 
-def _callable(step: Callable[..., Any], model: nn.Module) -> Callable[[], Any]:
-    """Bind the model where the step takes it."""
+def _callable(step: Callable[..., Any], module: nn.Module) -> Callable[[], Any]:
+    """Bind the module where the step takes it."""
     if not callable(step):
         raise InputError(f"`step` must be callable; got {shortened(step)}")
     try:
@@ -342,7 +342,7 @@ def _callable(step: Callable[..., Any], model: nn.Module) -> Callable[[], Any]:
     named = [p.name for p in parameters if p.default is p.empty and p.kind == p.KEYWORD_ONLY]
     if len(needed) > 1 or named:
         raise InputError(
-            "`step` must take nothing, or the model; it needs "
+            "`step` must take nothing, or the module; it needs "
             f"{', '.join([*(p.name for p in needed), *named])}"
         )
-    return (lambda: step(model)) if needed else step
+    return (lambda: step(module)) if needed else step

@@ -64,7 +64,7 @@ class EstimatorFinding:
     severity : {"breaks", "limits", "latent", "note"}
         The mean of what the loop adds up is not the finest mesh's gradient, or not that of the
         data; the mean is right, but variance or cost are not what they should be; it does no harm
-        to this model and would to others; it is worth knowing.
+        to this module and would to others; it is worth knowing.
     """
 
     term: str

@@ -107,7 +107,7 @@ def _missing_sides(structure: Structure) -> list[EstimatorFinding]:
                 EstimatorFinding(
                     structure.name(term),
                     causes.DETACHED,
-                    f"the model ran on n={structure.sizes[detached.level]}, and 0 of {len(calls)} "
+                    f"the module ran on n={structure.sizes[detached.level]}, and 0 of {len(calls)} "
                     f"calls received a gradient: they {how}, so that the term is the whole "
                     "gradient of its fine mesh, not a difference",
                     0.0,

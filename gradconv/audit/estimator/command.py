@@ -26,7 +26,7 @@ def estimator_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--estimator",
             is_flag=True,
-            help="MODULE:NAME makes (step, model), a multilevel training loop: audit that.",
+            help="MODULE:NAME makes (step, module), a multilevel training loop: audit that.",
         ),
         click.option("--batch-sizes", metavar="N,…", help="Declared samples, coarse to fine."),
         click.option("--work", type=float, help="Claimed work units a step."),
@@ -77,17 +77,19 @@ def run(
     from gradconv.loading import load
 
     loop = made(load("estimator", name))
-    sizes = loop.levels if levels is None else read_levels(levels)
+    sizes = loop.hierarchy if levels is None else read_levels(levels)
     if sizes is None:
-        raise InputError("`levels` must be given, by the estimator's factory or --levels; got none")
+        raise InputError(
+            "`hierarchy` must be given, by the estimator's factory or --levels; got none"
+        )
     criterion = loop.loss
     if loss != "mse":  # the default of a module's audit: for an estimator nothing is declared then
         criterion = load("loss", loss)
     with progress_bar("audit") as progress:
         found = audit_estimator(
             loop.step,
-            model=loop.model,
-            levels=sizes,
+            module=loop.module,
+            hierarchy=sizes,
             batch_sizes=loop.batch_sizes
             if batch_sizes is None
             else whole_numbers("batch-sizes", batch_sizes),
@@ -132,7 +134,7 @@ def made(given: Any) -> EstimatorLoop:
     if isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], nn.Module):
         return EstimatorLoop(*given)
     raise InputError(
-        f"`estimator` must be or make (step, model) or an EstimatorLoop; got {shortened(given)}"
+        f"`estimator` must be or make (step, module) or an EstimatorLoop; got {shortened(given)}"
     )
 
 

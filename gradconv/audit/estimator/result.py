@@ -26,7 +26,7 @@ class Side:
     samples : float
         Samples a step, the median over the steps.
     calls : float
-        Calls of the model a step.
+        Calls of the module a step.
     weight : float
         Signed weight in the gradient that is used, in units of the finest level's; NaN if it could
         not be measured.
@@ -65,7 +65,7 @@ class EstimatorAudit:
     seed : int
         Seed of the random states that steps started from.
     device, dtype : str
-        Where the model is, and in which precision.
+        Where the module is, and in which precision.
     """
 
     configuration: dict[str, Any]

@@ -69,9 +69,7 @@ def measure(
         shapes = [(b, channels, *(n,) * dim) for b, n in zip(samples, sizes, strict=True)]
         batches = _batches(modules, shapes, options)
         repeats = options["repeats"] if options["seconds"] else 0
-        found = level_costs(
-            modules, loss, batches, repeats=repeats, note=notes.append, argument="module"
-        )
+        found = level_costs(modules, loss, batches, repeats=repeats, note=notes.append)
     notes += [" ".join(str(w.message).split()) for w in heard]
     return found, list(dict.fromkeys(notes))
 

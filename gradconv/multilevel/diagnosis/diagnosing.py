@@ -54,7 +54,7 @@ EFFORT = 6.0  # cost and number of samples of repetitions over those of the diag
 
 
 def diagnose(
-    model: nn.Module | Callable[[], nn.Module] | Any,
+    module: nn.Module | Callable[[], nn.Module] | Any,
     *,
     loss: str | Loss = "mse",
     data: Any = None,
@@ -82,14 +82,14 @@ def diagnose(
     scheduler: str | None = None,
     progress: Progress | None = None,
 ) -> Diagnosis:
-    """Measure what a multilevel estimate of a model's gradient rests on, and what it would cost.
+    """Measure what a multilevel estimate of a module's gradient rests on, and what it would cost.
 
     Gradients of single samples are taken on both levels of every term, of N samples a term that no
-    other term sees. The model is copied and left as it is; so are the global random states.
+    other term sees. The module is copied and left as it is; so are the global random states.
 
     Parameters
     ----------
-    model : Module, callable or Problem
+    module : Module, callable or Problem
         Takes inputs of shape ``(B, C, *n)`` on every mesh. A callable without arguments makes it.
         A `gradconv.Problem`: its single layer, in scaled parameters, on its own data.
     loss : "mse" or callable
@@ -120,9 +120,9 @@ def diagnose(
     dtype : {"float64", "float32"}
         Precision.
     mode : {None, "train", "eval"}
-        Mode of the model; None: as it is.
+        Mode of the module; None: as it is.
     output : None, int, str or callable
-        What of the model's output is the prediction.
+        What of the module's output is the prediction.
     memory : float
         GiB of gradients held in memory; more are kept in a nameless temporary file.
     confidence : float
@@ -143,7 +143,7 @@ def diagnose(
     Raises
     ------
     InputError
-        If an argument breaks a rule, samples run dry, or model, loss or gradient fail on a level,
+        If an argument breaks a rule, samples run dry, or module, loss or gradient fail on a level,
         which is named.
     """
     Backend(device, dtype)
@@ -168,7 +168,7 @@ def diagnose(
     }
     with preserved_random_state(device):
         subject = make_subject(
-            model,
+            module,
             loss,
             data,
             hierarchy,
@@ -221,7 +221,7 @@ def diagnose(
         "levels": list(evaluator.sampler.hierarchy.sizes),
         "dim": evaluator.sampler.hierarchy.dim,
         "loss": getattr(evaluator.loss, "__qualname__", type(evaluator.loss).__qualname__),
-        "mode": "train" if evaluator.model.training else "eval",
+        "mode": "train" if evaluator.module.training else "eval",
         "samples": count,
         "repetitions": repetitions,
         "cost": cost,

@@ -55,11 +55,11 @@ class Diagnosis:
     measured : dict of Forecast to Measured
         What repetitions gave, where there were any.
     laws : tuple of DerivedOrder
-        Derived orders, of the model's own problem or as context.
+        Derived orders, of the module's own problem or as context.
     warnings : tuple of Caution
         In words, gravest first.
     notes : tuple of str
-        How the model was treated.
+        How the module was treated.
     seed : int
         Of data, weights that a callable drew, and stochastic models.
     device, dtype : str

@@ -1,4 +1,4 @@
-"""From the arguments of a diagnosis to a copy of the model, its loss and its data."""
+"""From the arguments of a diagnosis to a copy of the module, its loss and its data."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Subject:
     Parameters
     ----------
     name : str
-        The model in words.
+        The module in words.
     evaluator : Evaluator
         A copy of it, with loss and data.
     problem : Problem or None
         Built-in data, whose laws are known.
     own : bool
-        Whether the model is that problem's layer.
+        Whether the module is that problem's layer.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Subject:
 
 
 def make_subject(
-    model: Any,
+    given: Any,
     loss: str | Loss,
     data: Any,
     hierarchy: Any,
@@ -60,7 +60,7 @@ def make_subject(
     mode: str | None,
     output: Output,
 ) -> Subject:
-    """Copy or make the model, and make its data.
+    """Copy or make the module, and make its data.
 
     Raises
     ------
@@ -69,11 +69,11 @@ def make_subject(
     """
     if mode is not None and mode not in MODES:
         raise InputError(f"`mode` must be train, eval or None; got {shortened(mode)}")
-    own = isinstance(model, Problem)
+    own = isinstance(given, Problem)
     if own:
-        data, module, name = _own_data(model, data, loss, choices, channels), *_layer(model)
+        data, module, name = _own_data(given, data, loss, choices, channels), *_layer(given)
     else:
-        module, name = _module(model, seed)
+        module, name = _module(given, seed)
     for parameter, value in module.named_parameters():
         if isinstance(value, UninitializedParameter):
             raise InputError(
@@ -112,7 +112,7 @@ def _own_data(
     given += ["loss"] if loss != "mse" else []
     if given:
         raise InputError(
-            f"`{given[0]}` belongs to a model of one's own; got it together with a Problem, which "
+            f"`{given[0]}` belongs to a module of one's own; got it together with a Problem, which "
             "has its own"
         )
     return problem

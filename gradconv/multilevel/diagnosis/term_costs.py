@@ -63,7 +63,7 @@ def measure_costs(evaluator: Evaluator) -> dict[str, Costs]:
     Raises
     ------
     InputError
-        If model or loss cannot run on a level, which is named.
+        If module or loss cannot run on a level, which is named.
     """
     hierarchy = evaluator.sampler.hierarchy
     cells = np.array([mesh.size for mesh in hierarchy.meshes], dtype=float)
@@ -73,7 +73,7 @@ def measure_costs(evaluator: Evaluator) -> dict[str, Costs]:
     batches = [(evaluator.place(x), evaluator.place(y)) for x, y in drawn]
     with torch_threads(1):
         measured = level_costs(
-            evaluator.model,
+            evaluator.module,
             evaluator.loss,
             batches,
             output=evaluator.output,
@@ -96,7 +96,7 @@ def chosen_costs(found: dict[str, Costs], unit: str) -> Costs:
     Raises
     ------
     InputError
-        If torch counts no operations of the model on some level.
+        If torch counts no operations of the module on some level.
     """
     if unit not in found:
         raise InputError(
