@@ -65,7 +65,7 @@ def test_table_of_the_paper() -> None:
 
 
 def test_choices_change_the_plans() -> None:
-    found = document("--levels", "4:6", "--dim", "1", "--steps", "10", "--noise-drawn", "level")
+    found = document("--levels", "4:6", "--dim", "1", "--steps", "10", "--drawn", "level")
     assert [level["n"] for level in found["levels"]] == [16, 32, 64]
     assert [level["samples"] for level in found["levels"]] == [64, 32, 16]
     plans = found["plans"]
@@ -111,7 +111,7 @@ BAD = [
     ("--dim 4", "`dim` must be a whole number between 1 and 3; got 4"),
     ("--gamma nan", "`gamma` must be between 0 and 16; got nan"),
     ("--gamma inf", "`gamma` must be between 0 and 16; got inf"),
-    ("--noise-drawn coarse", "`noise_drawn` must be one of finest, level; got 'coarse'"),
+    ("--drawn coarse", "`drawn` must be one of finest, level; got 'coarse'"),
     ("--microbatch 0", "`microbatch` must be a whole number between 1"),
     ("--size 100", "`size` must be halved 3 times to whole numbers, of at least 2 cells"),
     ("--size 8", "`size` must be halved 3 times to whole numbers, of at least 2 cells"),

@@ -325,8 +325,7 @@ class MultilevelGradient:
     @property
     def pilot_work(self) -> float:
         """Cost of one pilot."""
-        gradient = np.asarray(self.costs.gradient)
-        return float(self.pilot_samples * (gradient.sum() + gradient[:-1].sum()))
+        return float(self.pilot_samples * self.costs.terms.sum())
 
     @property
     def pilot_interval(self) -> int:
@@ -340,8 +339,7 @@ class MultilevelGradient:
         self.moments = moments
         if self._adapt_weights:
             gradient = np.asarray(self.costs.gradient)
-            plain = gradient + np.concatenate([[0.0], gradient[:-1]])
-            self.control = control_weights(moments, plain, gradient)
+            self.control = control_weights(moments, self.costs.terms, gradient)
         interval = self.pilot_interval
         self._due = self.steps + interval if interval else 2**62
 

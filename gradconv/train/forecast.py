@@ -39,7 +39,7 @@ def forecast(
     *,
     step_seconds: Sequence[float] | None = None,
     microbatch: int | None = None,
-    noise_drawn: str = "finest",
+    drawn: str = "finest",
     accumulation: int = 1,
     merged: bool = True,
     processes: int = 1,
@@ -64,7 +64,7 @@ def forecast(
         Measured seconds of a step of each leg, `accumulation` included, in place of those.
     microbatch : int, optional
         Samples of a pass at most on the finest mesh, and as many cells on others.
-    noise_drawn : {"finest", "level"}
+    drawn : {"finest", "level"}
         Where noise is drawn. Crops are cut from the finest mesh in any case.
     accumulation : int
         Estimates of the gradient a step.
@@ -93,8 +93,8 @@ def forecast(
     plan_of(name, legs, levels)
     check_whole("accumulation", accumulation, 1)
     check_whole("processes", processes, 1)
-    if noise_drawn not in DRAWN:
-        raise unknown_name("noise_drawn", noise_drawn, DRAWN)
+    if drawn not in DRAWN:
+        raise unknown_name("drawn", drawn, DRAWN)
     if costs is not None and len(costs) != levels:
         raise InputError(f"`costs` must hold one for each of {levels} levels; got {len(costs)}")
     if step_seconds is not None:
@@ -109,7 +109,7 @@ def forecast(
         there = [leg for leg in legs if leg.stage.finest == finest]
         plan = single(sum(leg.steps for leg in there), there[-1].stage.samples, levels)
         alone = Leg(plan.steps, plan.stages[0].terms)
-    counter = _Counter(hierarchy, costs, microbatch, noise_drawn, accumulation, merged, processes)
+    counter = _Counter(hierarchy, costs, microbatch, drawn, accumulation, merged, processes)
     records = [
         counter.leg(leg, None if step_seconds is None else step_seconds[i])
         for i, leg in enumerate(legs)
@@ -122,7 +122,7 @@ def forecast(
         "dim": hierarchy.dim,
         "levels": list(hierarchy.sizes),
         "microbatch": microbatch,
-        "noise_drawn": noise_drawn,
+        "noise_drawn": drawn,
         "accumulation": accumulation,
         "processes": processes,
         "legs": records,
@@ -140,13 +140,13 @@ class _Counter:
         hierarchy: MeshHierarchy,
         costs: Sequence[LevelCost] | None,
         microbatch: int | None,
-        noise_drawn: str,
+        drawn: str,
         accumulation: int,
         merged: bool,
         processes: int,
     ) -> None:
         self.hierarchy, self.costs, self.microbatch = hierarchy, costs, microbatch
-        self.noise_drawn, self.accumulation, self.merged = noise_drawn, accumulation, merged
+        self.drawn, self.accumulation, self.merged = drawn, accumulation, merged
         self.processes = processes
         self.units = CostModel.work_units(len(hierarchy), hierarchy.dim)
 
@@ -154,7 +154,7 @@ class _Counter:
         """Record of a leg."""
         repeats, stage, hierarchy = self.accumulation, leg.stage, self.hierarchy
         levels, sizes = len(hierarchy), hierarchy.sizes
-        drawn = "finest" if leg.crops else self.noise_drawn
+        drawn = "finest" if leg.crops else self.drawn
         cells = step_cells(stage, levels, hierarchy.dim, drawn).drawn * hierarchy.finest.size
         step: Record = {
             "samples": repeats * stage.samples,

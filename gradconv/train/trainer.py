@@ -197,7 +197,7 @@ class Trainer:
             self.costs,
             step_seconds=timed,
             microbatch=self.config.microbatch,
-            noise_drawn="level" if self.data.sampler().level_noise else "finest",
+            drawn="level" if self.data.sampler().level_noise else "finest",
             accumulation=self.config.accumulation,
             merged=merges(self.model),
             processes=self.engine.world,

@@ -11,6 +11,8 @@ from gradconv.audit.estimator import causes
 from gradconv.audit.estimator.calls import Call
 from gradconv.audit.estimator.causes import STEP, EstimatorFinding
 from gradconv.audit.estimator.terms import Structure
+from gradconv.multilevel.costs.model import CostModel, step_work
+from gradconv.multilevel.costs.plan import multiscale
 
 CLAIM = 0.01  # relative difference from the claimed work that is a rounded number
 ERRORS = 5.0
@@ -95,15 +97,10 @@ def work(structure: Structure, calls: Sequence[Call]) -> float:
     return float(sum(c.batch * (c.n / finest) ** structure.dim for c in calls))
 
 
-def planned_work(structure: Structure, sizes: Sequence[int]) -> float:
+def planned_work(structure: Structure, declared: Sequence[int]) -> float:
     """Work units a step of declared batch sizes, coarse to fine."""
-    finest, d = structure.finest, structure.dim
-    return float(
-        sum(
-            count * 2.0 ** (-d * (finest - level)) * (1.0 + (2.0**-d if level else 0.0))
-            for level, count in enumerate(sizes)
-        )
-    )
+    units = CostModel.work_units(len(declared), structure.dim)
+    return step_work(multiscale(1, declared).stages[0], units)
 
 
 def check_work(

@@ -8,6 +8,7 @@ import numpy as np
 
 from gradconv.errors import InputError
 from gradconv.multilevel.costs.counting import level_costs
+from gradconv.multilevel.costs.model import term_costs
 from gradconv.multilevel.diagnosis.sample_gradients import Array
 from gradconv.multilevel.diagnosis.term_orders import cost_order
 from gradconv.multilevel.evaluator import Evaluator
@@ -50,11 +51,6 @@ class Costs:
     def gamma(self, h: Array, confidence: float) -> Rate:
         """γ of the terms' costs, C_l ~ h^{−γ}."""
         return cost_order(h, self.terms, self.term_errors, confidence)
-
-
-def term_costs(single: Array) -> Array:
-    """C_l of one sample of term l, from those of one gradient of each level."""
-    return single + np.concatenate([[0.0], single[:-1]])
 
 
 def measure_costs(evaluator: Evaluator) -> dict[str, Costs]:

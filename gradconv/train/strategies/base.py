@@ -16,19 +16,20 @@ from gradconv.multilevel.costs.plan import (
     check_levels,
     check_whole,
     check_wholes,
+    halved,
+    paper_counts,
 )
 from gradconv.registry import Choice, Registry
 from gradconv.train.strategies.stopping import Stopping
 
 STRATEGIES: Registry[Strategy] = Registry("strategy")
 
-FINEST = 16  # samples a step on the finest level
 STEPS = 2000
 
 
 @dataclass(frozen=True)
 class Leg:
-    """Steps that are all alike.
+    """A stage of a run: its steps, with what cuts their samples and what ends them early.
 
     Parameters
     ----------
@@ -151,15 +152,13 @@ class Schedule:
         """
         check_levels(levels)
         check_whole("steps", steps, 1)
-        doubled = tuple(FINEST << (levels - 1 - level) for level in range(levels))
-        halved = tuple(-(-steps // 2**level) for level in range(levels))
-        taken = check_wholes("counts", doubled if counts is None else counts, levels)
+        taken = check_wholes("counts", paper_counts(levels) if counts is None else counts, levels)
         return cls(
             levels,
             dim,
             taken,
             steps,
-            check_wholes("stages", halved if stages is None else stages, levels),
+            check_wholes("stages", halved(steps, levels) if stages is None else stages, levels),
             sum(taken) if batch is None else batch,
             stopping,
         )
