@@ -188,7 +188,7 @@ def test_command_line() -> None:
         ((), "exactly one must be given; got neither"),
         (("torch.nn:Conv1d(1, 1, 3)", "--kernel", "mfc"), "got both"),
         (("--kernel", "stencil", "--epsilon", "a"), "`epsilon` must be numbers"),
-        (("torch.nn:Linear",), "made by a call without arguments"),
+        (("torch.nn:Linear",), "`module` factory must make a module; called with"),
     ],
 )
 def test_bad_command_lines_are_named(arguments: tuple[str, ...], message: str) -> None:

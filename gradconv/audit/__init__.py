@@ -19,7 +19,6 @@ from gradconv.loading import lazy
 if TYPE_CHECKING:
     from gradconv.audit.auditing import audit
     from gradconv.audit.estimator.auditing import audit_estimator
-    from gradconv.audit.estimator.causes import EstimatorFinding
     from gradconv.audit.estimator.loop import EstimatorLoop
     from gradconv.audit.estimator.result import EstimatorAudit
     from gradconv.audit.findings import Finding
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 _HOMES = {
     "Audit": "result",
     "EstimatorAudit": "estimator.result",
-    "EstimatorFinding": "estimator.causes",
     "EstimatorLoop": "estimator.loop",
     "Finding": "findings",
     "audit": "auditing",
@@ -39,7 +37,6 @@ _HOMES = {
 __all__ = [
     "Audit",
     "EstimatorAudit",
-    "EstimatorFinding",
     "EstimatorLoop",
     "Finding",
     "audit",

@@ -15,7 +15,8 @@ from torch import nn
 
 from gradconv.audit.aliasing import PATHS as ALIASING_PATHS
 from gradconv.audit.aliasing import Aliasing, aliasing
-from gradconv.audit.findings import Finding, explain_steps, find
+from gradconv.audit.explaining import explain_steps, find
+from gradconv.audit.findings import Finding
 from gradconv.audit.making import build, complete, output_channels
 from gradconv.audit.measure import Gradients, joined, measure, plan
 from gradconv.audit.result import Audit, Group
@@ -226,7 +227,7 @@ def _audit(
     scheme = plan(subject, source, paths, memory * GIB, explain)
     if scheme.passes > 1:
         subject.note(f"gradients were computed {scheme.passes} times to stay within `memory`")
-    total = scheme.passes * paths + ALIASING_PATHS + (explain_steps(subject) if explain else 0)
+    total = scheme.passes * paths + ALIASING_PATHS + (explain_steps() if explain else 0)
     step = _Steps(progress, total)
     measured = measure(subject, source, scheme, step)
     groups, samples = _grouped(subject, measured)

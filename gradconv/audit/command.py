@@ -101,6 +101,7 @@ def audit_command(
 
 def _show(document: dict[str, Any], parameters: bool, output: Path | None) -> None:
     from gradconv.audit import present
+    from gradconv.audit.findings import STYLES, finding_lines
 
     console = make_console()
     setup = document["provenance"]["configuration"]
@@ -111,9 +112,9 @@ def _show(document: dict[str, Any], parameters: bool, output: Path | None) -> No
     for line in (*present.undecided_lines(document), present.aliasing_line(document)):
         if line:
             console.print(line, style="dim", markup=False)
-    styles = {"breaks": "bold red", "suspect": "yellow", "limits": "yellow"}
-    for finding, text in zip(document["findings"], present.finding_lines(document), strict=True):
-        console.print(text, style=styles.get(finding["severity"], "dim"), markup=False)
+    lines = finding_lines(document, "layer")
+    for finding, text in zip(document["findings"], lines, strict=True):
+        console.print(text, style=STYLES.get(finding["severity"], "dim"), markup=False)
     for note in document["notes"]:
         console.print(f"note: {note}", style="dim", markup=False)
     if output is not None:

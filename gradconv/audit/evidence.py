@@ -32,7 +32,7 @@ class Evidence:
     Parameters
     ----------
     subject, data, result, stochastic, step
-        As in `gradconv.audit.findings.find`.
+        As in `gradconv.audit.explaining.find`.
     layers : dict of str to list of str
         Parameters that take a gradient, by the layer that owns them.
     base : Gaps

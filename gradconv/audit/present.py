@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradconv.audit.figure import said
+from gradconv.audit.findings import finding_lines
 from gradconv.provenance import provenance
 from gradconv.rate_records import STYLES, number, rate_record
 from gradconv.statistics import QUANTITIES
@@ -34,7 +35,7 @@ def document(audit: Audit) -> Record:
         "rates": list(_rates(audit)),
         "levels": list(_levels(audit)),
         "aliasing": _aliasing(audit),
-        "findings": [f.to_dict() for f in audit.findings],
+        "findings": [f.to_dict("layer") for f in audit.findings],
         "notes": list(audit.notes),
     }
 
@@ -169,13 +170,6 @@ def undecided_lines(found: Record) -> list[str]:
     ]
 
 
-def finding_lines(found: Record) -> list[str]:
-    """One line a finding: severity, layer, cause and the sentence with its number."""
-    return [
-        f"{f['severity']}: {f['layer']}: {f['cause']}: {f['sentence']}" for f in found["findings"]
-    ]
-
-
 def markdown(found: Record) -> str:
     """Lay an audit out as a Markdown page."""
     setup = found["provenance"]["configuration"]
@@ -195,7 +189,7 @@ def markdown(found: Record) -> str:
     lines += ["| " + " | ".join(_cell(c) for c in cells) + " |" for cells in rows(found, kinds)]
     for title, entries in (
         ("Undecided", undecided_lines(found)),
-        ("Findings", finding_lines(found)),
+        ("Findings", finding_lines(found, "layer")),
         ("Aliasing", [aliasing_line(found)] if found["aliasing"] else []),
         ("Notes", found["notes"]),
     ):

@@ -11,7 +11,6 @@ from torch import nn
 
 from gradconv.audit.estimator import causes
 from gradconv.audit.estimator.calls import Step
-from gradconv.audit.estimator.causes import SEVERITIES, EstimatorFinding
 from gradconv.audit.estimator.checks_cost import check_batches, check_work
 from gradconv.audit.estimator.checks_cost import work as work_of
 from gradconv.audit.estimator.checks_gradient import check_gradients
@@ -29,6 +28,7 @@ from gradconv.audit.estimator.recording import OUTWEIGH, Recorder
 from gradconv.audit.estimator.result import EstimatorAudit, Side
 from gradconv.audit.estimator.terms import Structure, structure
 from gradconv.audit.estimator.weights import Weights, weigh
+from gradconv.audit.findings import SEVERITIES, Finding
 from gradconv.errors import InputError, check_number, shortened
 from gradconv.mesh import MeshHierarchy
 from gradconv.nn.random_state import preserved_random_state
@@ -113,7 +113,7 @@ def audit_estimator(
     ...     return coarsest + loss(fine) + loss(restrict(fine))
     >>> found = audit_estimator(step, module=net, hierarchy=(8, 16))
     >>> for finding in found.findings:
-    ...     print(f"{finding.term}: {finding.cause} ({finding.number:+.2f})")
+    ...     print(f"{finding.where}: {finding.cause} ({finding.number:+.2f})")
     term 1 (n=16, 8): wrong sign (+1.00)
     """
     check_number("steps", steps, LEAST_STEPS, 10**5)
@@ -225,7 +225,7 @@ def _check(
     claimed: float | None,
     loss: Loss | None,
     seed: int,
-) -> tuple[list[EstimatorFinding], list[str], float]:
+) -> tuple[list[Finding], list[str], float]:
     """Run all checks."""
     samples = Samples(found)
     reseeded = _reseeded(found.steps)
@@ -234,7 +234,7 @@ def _check(
     batches = check_batches(found, declared)
     cost, cost_notes, measured = check_work(found, claimed, declared)
     gradients = check_gradients(found)
-    laws: tuple[list[EstimatorFinding], list[str]] = ([], [])
+    laws: tuple[list[Finding], list[str]] = ([], [])
     if repeated:
         notes.append("samples come again: whether levels have one law was not checked")
     else:

@@ -9,8 +9,9 @@ import numpy as np
 
 from gradconv.audit.estimator import causes
 from gradconv.audit.estimator.calls import Call
-from gradconv.audit.estimator.causes import STEP, EstimatorFinding
+from gradconv.audit.estimator.causes import STEP
 from gradconv.audit.estimator.terms import Structure
+from gradconv.audit.findings import Finding
 from gradconv.multilevel.costs.model import CostModel, step_work
 from gradconv.multilevel.costs.plan import multiscale
 
@@ -29,7 +30,7 @@ def batch_sizes(structure: Structure) -> dict[int, float]:
 
 def check_batches(
     structure: Structure, declared: Sequence[int] | None
-) -> tuple[list[EstimatorFinding], list[str]]:
+) -> tuple[list[Finding], list[str]]:
     """Compare the samples of the terms with each other and with what was declared.
 
     Parameters
@@ -80,7 +81,7 @@ def check_batches(
     else:
         return [], notes
     return [
-        EstimatorFinding(
+        Finding(
             STEP,
             cause,
             f"coarse to fine, terms take {words} samples a step{promised}: the coarsest has "
@@ -105,7 +106,7 @@ def planned_work(structure: Structure, declared: Sequence[int]) -> float:
 
 def check_work(
     structure: Structure, claimed: float | None, declared: Sequence[int] | None
-) -> tuple[list[EstimatorFinding], list[str], float]:
+) -> tuple[list[Finding], list[str], float]:
     """Compare the work of the gradients with what is claimed.
 
     Returns
@@ -135,7 +136,7 @@ def check_work(
             return [], notes, measured
     if abs(measured - claimed) <= max(CLAIM * claimed, ERRORS * error):
         return [], notes, measured
-    finding = EstimatorFinding(
+    finding = Finding(
         STEP,
         causes.WORK,
         f"a step takes {measured:.4g} work units, {measured / claimed:.2g} times the claimed "

@@ -9,9 +9,10 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from gradconv.audit.estimator import causes
 from gradconv.audit.estimator.calls import Arguments, Call, Step
-from gradconv.audit.estimator.causes import STEP, EstimatorFinding
+from gradconv.audit.estimator.causes import STEP
 from gradconv.audit.estimator.keeping import Keeper
 from gradconv.audit.estimator.terms import Structure
+from gradconv.audit.findings import Finding
 from gradconv.nn.random_state import start_random_state
 
 CHANGE = 1e-4  # relative change of an output that is not rounding
@@ -81,9 +82,7 @@ class Experiments:
         return float((a - b).norm()) / scale if scale else float((a - b).norm())
 
 
-def check_model(
-    structure: Structure, experiments: Experiments
-) -> tuple[list[EstimatorFinding], list[str]]:
+def check_model(structure: Structure, experiments: Experiments) -> tuple[list[Finding], list[str]]:
     """Check modes, batch statistics and random layers.
 
     Returns
@@ -104,7 +103,7 @@ def check_model(
         change = experiments.change(x, others, (training, training), (0, 0), first=True)
         if change > CHANGE:
             found.append(
-                EstimatorFinding(
+                Finding(
                     STEP,
                     causes.BATCH_STATISTICS,
                     f"the output of a sample changes by {change:.2g} of its norm with the other "
@@ -122,9 +121,7 @@ def check_model(
     return found, notes
 
 
-def _evaluation(
-    structure: Structure, experiments: Experiments, x: torch.Tensor
-) -> list[EstimatorFinding]:
+def _evaluation(structure: Structure, experiments: Experiments, x: torch.Tensor) -> list[Finding]:
     def off(step: Step) -> list[bool]:
         return [not c.training for c in step.calls if c.reached]
 
@@ -146,12 +143,10 @@ def _evaluation(
         else "which changes nothing for this module, and would with dropout or batch statistics"
     )
     severity = "breaks" if matters else "latent"
-    return [EstimatorFinding(STEP, causes.EVALUATION, f"{seen}, {tail}", share, severity)]
+    return [Finding(STEP, causes.EVALUATION, f"{seen}, {tail}", share, severity)]
 
 
-def _random_layers(
-    structure: Structure, module: nn.Module, change: float
-) -> list[EstimatorFinding]:
+def _random_layers(structure: Structure, module: nn.Module, change: float) -> list[Finding]:
     """Random layers: shared within a term, new in every step."""
     found = []
     apart: list[str] = []
@@ -165,7 +160,7 @@ def _random_layers(
     layers = _named(module, _DropoutNd)
     if apart:
         found.append(
-            EstimatorFinding(
+            Finding(
                 ", ".join(apart),
                 causes.RANDOM_LAYERS,
                 f"the module's own randomness changes its output by {change:.2g} of its norm"
@@ -178,7 +173,7 @@ def _random_layers(
     same = _repeated_states(structure)
     if same > 0.5:
         found.append(
-            EstimatorFinding(
+            Finding(
                 STEP,
                 causes.SEED,
                 f"{same:.0%} of the calls start from the random state of the step before{layers}: "

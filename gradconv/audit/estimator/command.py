@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 OWN = ("batch_sizes", "work", "steps", "fail_on_findings")
 SHARED = ("target_module", "estimator", "levels", "loss", "seed", "as_json")
-STYLES = {"breaks": "bold red", "limits": "yellow"}
 
 
 def estimator_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -172,12 +171,14 @@ def whole_numbers(name: str, text: str) -> tuple[int, ...]:
 
 def _show(document: dict[str, Any]) -> None:
     from gradconv.audit.estimator import present
+    from gradconv.audit.findings import STYLES, finding_lines
 
     console = make_console()
     console.print(present.table(document))
     sound = "green" if document["sound"] else "bold"
     console.print(present.verdict_line(document), style=sound, markup=False)
-    for finding, text in zip(document["findings"], present.finding_lines(document), strict=True):
+    lines = finding_lines(document, "term")
+    for finding, text in zip(document["findings"], lines, strict=True):
         console.print(text, style=STYLES.get(finding["severity"], "dim"), markup=False)
     for note in document["notes"]:
         console.print(f"note: {note}", style="dim", markup=False)

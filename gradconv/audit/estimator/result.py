@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gradconv.audit.estimator.causes import EstimatorFinding
+from gradconv.audit.findings import Finding
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -56,7 +56,7 @@ class EstimatorAudit:
         What was audited and how; JSON values.
     sides : tuple of Side
         The terms, coarse to fine.
-    findings : tuple of EstimatorFinding
+    findings : tuple of Finding
         Gravest first.
     notes : tuple of str
         What was not checked, and what is worth knowing.
@@ -70,7 +70,7 @@ class EstimatorAudit:
 
     configuration: dict[str, Any]
     sides: tuple[Side, ...]
-    findings: tuple[EstimatorFinding, ...]
+    findings: tuple[Finding, ...]
     notes: tuple[str, ...]
     work: float
     seed: int
