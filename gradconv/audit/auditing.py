@@ -24,10 +24,10 @@ from gradconv.audit.subject import Subject
 from gradconv.backend import Backend
 from gradconv.errors import InputError, check_gib, check_number
 from gradconv.mesh import MeshHierarchy
+from gradconv.multilevel.choices import check_sample_fits, dimension, make_data, make_hierarchy
 from gradconv.nn.evaluation import ROOT, WHOLE, Loss, Output, by_layer
 from gradconv.nn.random_state import preserved_random_state
 from gradconv.samplers import Sampler, TensorSampler
-from gradconv.samplers.choices import check_sample_fits, dimension, make_data, make_hierarchy
 from gradconv.sampling import GIB
 from gradconv.statistics import GradientSample, check_confidence
 

@@ -78,7 +78,7 @@ def audit_command(
         return
     from gradconv.audit import audit
     from gradconv.loading import load, load_loss
-    from gradconv.samplers.choices import SIZES, level_sizes
+    from gradconv.multilevel.choices import SIZES, level_sizes
 
     hierarchy = None if levels is None else level_sizes(levels)
     if hierarchy is None and dim is not None:

@@ -74,7 +74,7 @@ def data_route(evidence: Evidence) -> list[Finding]:
     if isinstance(data, ProblemSampler):
         restriction, route = data.problem.restriction, data.problem.route
     elif isinstance(data, TensorSampler):
-        restriction, route = data.restriction, data.route
+        restriction, route = data.restricting.map, data.route
     else:
         return []
     if route != "direct" or restriction.nested:

@@ -19,10 +19,10 @@ from gradconv.multilevel.costs.counting import LevelCost, level_costs
 from gradconv.multilevel.costs.model import CostModel
 from gradconv.nn import UnresolvedKernelWarning
 from gradconv.nn.evaluation import mean_square
-from gradconv.samplers import NoisySampler, Sampler
+from gradconv.samplers import CroppedSampler, NoisySampler, Sampler
 from gradconv.train.configuration import TrainingConfig
 from gradconv.train.networks import MESH_FREE_WIDTHS, build_network
-from gradconv.train.strategies import CroppedSampler, Leg
+from gradconv.train.strategies import Leg
 
 # Seeds of parts that must not share random numbers, relative to the run's.
 VALIDATION, TEST, MOMENTS, TIMING = 1, 2, 3, 4

@@ -12,6 +12,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from gradconv.errors import InputError, shortened
 from gradconv.mesh import Mesh
+from gradconv.multilevel.choices import dimension, make_data, make_hierarchy
 from gradconv.multilevel.diagnosis.kernel_module import KernelModule
 from gradconv.multilevel.evaluator import Evaluator
 from gradconv.nn import making
@@ -20,7 +21,6 @@ from gradconv.nn.making import MODES, cast, copied, made
 from gradconv.nn.random_state import preserved_buffers
 from gradconv.problem import Problem
 from gradconv.samplers import ProblemSampler, Sampler
-from gradconv.samplers.choices import dimension, make_data, make_hierarchy
 
 
 @dataclass(frozen=True)

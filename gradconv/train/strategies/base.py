@@ -20,6 +20,7 @@ from gradconv.multilevel.costs.plan import (
     paper_counts,
 )
 from gradconv.registry import Choice, Registry
+from gradconv.samplers.cropped import check_crops
 from gradconv.train.strategies.stopping import Stopping
 
 STRATEGIES: Registry[Strategy] = Registry("strategy")
@@ -202,14 +203,3 @@ def plan_of(name: str, legs: Sequence[Leg], levels: int) -> Plan:
         If there is no leg, or one is on a level that the hierarchy does not have.
     """
     return Plan(name, levels, tuple(leg.stage for leg in legs))
-
-
-def check_crops(argument: str, area: object) -> None:
-    """Refuse what is no range of relative areas."""
-    pair = isinstance(area, Sequence) and not isinstance(area, str) and len(area) == 2
-    real = pair and all(isinstance(a, (int, float)) and not isinstance(a, bool) for a in area)  # type: ignore[attr-defined]
-    if not real or not 0 < area[0] <= area[1] <= 1:  # type: ignore[index]
-        raise InputError(
-            f"`{argument}` must be two relative areas in (0, 1] that do not fall; got "
-            f"{shortened(area)}"
-        )
