@@ -302,4 +302,4 @@ def test_gravest_first_and_json() -> None:
     _, reasons = findings(lambda: ResNet(lambda i, o: stencil(i, o, padding_mode="zeros")), **NOISY)
     ranks = [SEVERITIES.index(f.severity) for f in reasons]
     assert ranks == sorted(ranks)
-    assert set(reasons[0].to_dict()) == {"layer", "cause", "sentence", "number", "severity"}
+    assert set(reasons[0].to_dict("layer")) == {"layer", "cause", "sentence", "number", "severity"}

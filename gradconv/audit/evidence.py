@@ -11,7 +11,7 @@ import torch
 
 from gradconv.audit.effects import TENTH, Effect
 from gradconv.audit.experiments import PATHS, Acting, Gaps, gaps
-from gradconv.audit.measure import Step
+from gradconv.audit.measure import Tick
 from gradconv.audit.probes import Response, input_power, response, shift_error
 from gradconv.audit.subject import Subject
 from gradconv.audit.trace import Call, trace
@@ -55,7 +55,7 @@ class Evidence:
     data: Sampler
     result: Audit
     stochastic: bool
-    step: Step
+    step: Tick
     layers: dict[str, list[str]]
     base: Gaps
     paths: int
@@ -107,7 +107,7 @@ class Evidence:
 
 
 def gather(
-    subject: Subject, data: Sampler, result: Audit, stochastic: bool, step: Step
+    subject: Subject, data: Sampler, result: Audit, stochastic: bool, step: Tick
 ) -> Evidence:
     """Run the module once a level and probe every layer with what it was given there."""
     layers = by_layer(subject.parameters)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradconv.audit.findings import SEVERITIES, Finding
-from gradconv.audit.measure import Step
+from gradconv.audit.measure import Tick
 from gradconv.audit.subject import Subject
 from gradconv.samplers import Sampler
 
@@ -27,7 +27,7 @@ def explain_steps() -> int:
 
 
 def find(
-    subject: Subject, data: Sampler, result: Audit, stochastic: bool, step: Step
+    subject: Subject, data: Sampler, result: Audit, stochastic: bool, step: Tick
 ) -> tuple[Finding, ...]:
     """Look for every known cause.
 

@@ -64,7 +64,6 @@ class Intervention(TorchFunctionMode):
     """
 
     words: ClassVar[str]
-    finest_first: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -165,7 +164,6 @@ class HeldStatistics(Intervention):
     """
 
     words = "with its statistics held at those of the finest mesh"
-    finest_first = True
 
     def __init__(self) -> None:
         super().__init__()

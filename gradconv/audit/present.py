@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -218,12 +217,7 @@ def write(audit: Audit, folder: Path) -> None:
     found = document(audit)
     write_atomically(folder / "audit.json", (json.dumps(found, allow_nan=False) + "\n").encode())
     write_atomically(folder / "table.md", markdown(found).encode())
-    stream = io.BytesIO(_netcdf(audit))
-    write_atomically(folder / "audit.nc", stream.getvalue())
+    write_atomically(folder / "audit.nc", bytes(audit.data.to_netcdf(engine="h5netcdf")))
     figure = audit_figure(found)
     for kind in FIGURES:
         write_atomically(folder / f"figure.{kind}", figure_bytes(figure, kind))
-
-
-def _netcdf(audit: Audit) -> bytes:
-    return bytes(audit.data.to_netcdf(engine="h5netcdf"))

@@ -108,7 +108,8 @@ class MultilevelGradient:
     Notes
     -----
     Samples are numbered, and every term of every step takes the next numbers: terms and steps are
-    independent, and nothing repeats but a finite data set in its epochs.
+    independent, and nothing repeats but a finite data set in its epochs. Training runs add up the
+    plain sum with fixed numbers in fewer passes (`gradconv.train.gradient.StepGradient`).
 
     References
     ----------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -189,8 +188,3 @@ def _show_plan(document: dict[str, Any], as_json: bool) -> None:
     console.print(forecast_table(document))
     for line in forecast_lines(document):
         console.print(line, style="dim", markup=False)
-
-
-def option_names() -> list[str]:
-    """Names of all choices."""
-    return [f.name for f in dataclasses.fields(_config_class())]

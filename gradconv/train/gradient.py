@@ -76,6 +76,8 @@ class StepGradient:
     What a step computes on one mesh, the fine part of one term and the coarse part of the next, is
     one pass: small passes cost more a sample. With batch normalisation, whose output depends on
     the batch, each part is a pass of its own, and running statistics are those of the finest mesh.
+    The numbers are those of `gradconv.multilevel.MultilevelGradient`, which takes the two gradients
+    of a term in passes of their own, weighs them, and allocates samples.
 
     Parameters
     ----------

@@ -380,8 +380,7 @@ class Loop:
         except RunError as error:
             raise RunError(f"{error}; {self._kept()}") from error
         except StorageError as error:
-            told = "good checkpoint" in str(error)
-            raise StorageError(str(error) if told else f"{error}; {self._kept()}") from error
+            raise StorageError(f"{error}; {self._kept()}") from error
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             text = str(error)
             scarce = any(words in text.lower() for words in ("out of memory", "allocate memory"))
@@ -394,10 +393,9 @@ class Loop:
             ) from error
 
     def _kept(self) -> str:
-        path = None if self._checkpoints is None else self._checkpoints.path_of_latest()
-        if path is None:
-            return "no checkpoint was written"
-        return f"the last good checkpoint is {path}"
+        return (
+            "no checkpoint was written" if self._checkpoints is None else self._checkpoints.kept()
+        )
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -97,10 +97,10 @@ class Data:
         config = self.config
         most = config.validation_tiles if split == "validation" else config.test_tiles
         clean = self._held[split].fixed(most)
-        finest = config.hierarchy
+        hierarchy = config.hierarchy
         part = VALIDATION if split == "validation" else TEST
-        held = NoisySampler(_Held(clean), self.task.corrupt, finest, seed=part)
-        ((x, y),) = held.draw(range(len(clean)), (len(finest) - 1,))
+        held = NoisySampler(_Held(clean), self.task.corrupt, hierarchy, seed=part)
+        ((x, y),) = held.draw(range(len(clean)), (len(hierarchy) - 1,))
         return Pairs(x, y)
 
 
