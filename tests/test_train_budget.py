@@ -17,7 +17,8 @@ from gradconv.multilevel.costs.model import CostModel, peak_bytes, step_work, wo
 from gradconv.multilevel.costs.plan import Term
 from gradconv.terminal import make_console
 from gradconv.train.budget import Budget, fit_to_budget
-from gradconv.train.forecast import forecast, forecast_lines, forecast_table, terms_text
+from gradconv.train.forecast import forecast
+from gradconv.train.forecast_present import forecast_lines, forecast_table, terms_text
 from gradconv.train.strategies import STRATEGIES, Leg, Schedule, Stopping, plan_of
 
 PAPER = Schedule.of_paper(4)

@@ -81,7 +81,7 @@ class TrainingConfig:
     batch : int, optional
         Samples a step on one scale; default the sum of `counts`.
     stop : tuple of (int, float), optional
-        Window and tolerance by which a stage ends early, once its loss has stalled.
+        Window and tolerance by which a leg ends early, once its loss has stalled.
     budget : str, optional
         ``work:28750``, ``flops:1e13`` or ``seconds:60``: the plan's steps are scaled to it.
     drawn : {"law", "finest", "level"}
@@ -109,7 +109,7 @@ class TrainingConfig:
     precision : {"32", "bf16", "64"}
         Of weights and passes.
     validate_every : int
-        Steps between validations; 0: once a stage and at the end.
+        Steps between validations; 0: once a leg and at the end.
     validation_tiles, test_tiles : int
         Tiles they use at most.
     moments_every : int
