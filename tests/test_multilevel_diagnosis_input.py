@@ -107,7 +107,7 @@ def test_a_difference_without_variance_is_warned_of() -> None:
 
     data = CallableSampler(Flat(), LEVELS)
     found = diagnose(Scalar(), loss=linear, data=data, samples=16)
-    warned = [w.level for w in found.warnings if w.kind == "no variance"]
+    warned = [w.level for w in found.cautions if w.kind == "no variance"]
     assert warned == [1, 2]
     assert not found.forecasts
     assert any("no forecast" in note for note in found.notes)

@@ -4,7 +4,7 @@
 >>> from gradconv.multilevel import diagnose
 >>> problem = Problem("stencil", noise="pixel:0.5", dim=1)
 >>> found = diagnose(problem, hierarchy=(32, 64, 128, 256, 512), repetitions=0)
->>> found.complexity.cases, "difference grows" in [c.kind for c in found.warnings]
+>>> found.complexity.cases, "difference grows" in [c.kind for c in found.cautions]
 (('<',), True)
 """
 
@@ -137,7 +137,7 @@ def diagnose(
     Returns
     -------
     Diagnosis
-        ``.moments``, ``.rates``, ``.complexity``, ``.warnings``, ``.table()``, ``.to_dict()``,
+        ``.moments``, ``.rates``, ``.complexity``, ``.cautions``, ``.table()``, ``.to_dict()``,
         ``.save(folder)``.
 
     Raises

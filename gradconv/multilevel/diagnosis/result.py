@@ -56,7 +56,7 @@ class Diagnosis:
         What repetitions gave, where there were any.
     laws : tuple of DerivedOrder
         Derived orders, of the module's own problem or as context.
-    warnings : tuple of Caution
+    cautions : tuple of Caution
         In words, gravest first.
     notes : tuple of str
         How the module was treated.
@@ -81,7 +81,7 @@ class Diagnosis:
     forecasts: tuple[Forecast, ...]
     measured: dict[Forecast, Measured]
     laws: tuple[DerivedOrder, ...]
-    warnings: tuple[Caution, ...]
+    cautions: tuple[Caution, ...]
     notes: tuple[str, ...]
     seed: int
     device: str
