@@ -90,6 +90,11 @@ def load_loss(text: str) -> Any:
     return text if text == "mse" else load("loss", text)
 
 
+def name_of(value: Any) -> str:
+    """Name of a callable, that of its type where it has none."""
+    return str(getattr(value, "__qualname__", type(value).__qualname__))
+
+
 def _imported(argument: str, module: str) -> Any:
     here = str(Path.cwd())
     if here not in sys.path:

@@ -23,17 +23,18 @@ from gradconv.audit.result import Audit, Group
 from gradconv.audit.subject import Subject
 from gradconv.backend import Backend
 from gradconv.errors import InputError, check_gib, check_number
+from gradconv.loading import name_of
 from gradconv.mesh import MeshHierarchy
 from gradconv.multilevel.choices import check_sample_fits, dimension, make_data, make_hierarchy
 from gradconv.nn.evaluation import ROOT, WHOLE, Loss, Output, by_layer
 from gradconv.nn.random_state import preserved_random_state
+from gradconv.parallel import Progress
 from gradconv.samplers import Sampler, TensorSampler
 from gradconv.sampling import GIB
 from gradconv.statistics import GradientSample, check_confidence
 
 REPLICATES = 16
 NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?")
-Progress = Callable[[int, int], None]
 
 
 def audit(
@@ -238,7 +239,7 @@ def _audit(
             "parameters": groups[0].size,
             "levels": list(source.hierarchy.sizes),
             "dim": source.hierarchy.dim,
-            "loss": getattr(subject.loss, "__qualname__", type(subject.loss).__qualname__),
+            "loss": name_of(subject.loss),
             "mode": "train" if subject.reference.training else "eval",
             "replicates": paths,
             "seed": seed,

@@ -10,6 +10,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from gradconv.audit.subject import Subject
 from gradconv.errors import InputError, shortened
+from gradconv.loading import name_of
 from gradconv.mesh import MeshHierarchy
 from gradconv.nn import making
 from gradconv.nn.evaluation import Loss, Output, as_loss
@@ -44,7 +45,7 @@ def build(
         name = type(given).__name__
     elif callable(given):
         modules = made_for_meshes(given, hierarchy.meshes, seed)
-        name = getattr(given, "__qualname__", type(given).__qualname__)
+        name = name_of(given)
     else:
         raise InputError(
             f"`module` must be a torch.nn.Module or a callable that makes one; "

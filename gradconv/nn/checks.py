@@ -45,6 +45,11 @@ def checked_mesh(shape: Sequence[int], dim: int) -> tuple[int, ...]:
     return tuple(int(n) for n in values)
 
 
+def usual_sides(mesh: Sequence[int]) -> tuple[float, ...]:
+    """Sides of the domain where none are given: square cells, the shortest side is 1."""
+    return tuple(n / min(mesh) for n in mesh)
+
+
 def checked_sides(extent: float | Sequence[float], dim: int) -> tuple[float, ...]:
     """Sides of a domain."""
     sides = tuple(extent) if isinstance(extent, Sequence) else (extent,) * dim

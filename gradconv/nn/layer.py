@@ -22,6 +22,7 @@ from gradconv.nn.checks import (
     per_axis,
     present,
     shaped,
+    usual_sides,
 )
 from gradconv.nn.engine.opaque import traced
 from gradconv.nn.engine.operator import PATHS, Settings, mesh_free, plan_for
@@ -312,7 +313,7 @@ class _MeshFreeConv(nn.Module):
         """Sides of the domain on a mesh of this shape."""
         if self.extent is not None:
             return self.extent
-        return tuple(n / min(shape) for n in shape)
+        return usual_sides(shape)
 
     def plan(self, shape: Sequence[int]) -> Plan:
         """Modes that the layer computes on a mesh of this shape."""

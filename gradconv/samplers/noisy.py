@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from gradconv.errors import InputError, shortened, unknown_name
+from gradconv.loading import name_of
 from gradconv.mesh import MeshHierarchy
 from gradconv.restriction import Restriction
 from gradconv.samplers.base import Batch, check_finite
@@ -185,7 +186,7 @@ class NoisySampler(RestrictedSampler):
     def describe(self) -> dict[str, Any]:
         """Return shapes, where noise is drawn, and the restriction."""
         held = isinstance(self.clean, torch.Tensor)
-        name = getattr(self.corrupt, "__qualname__", type(self.corrupt).__qualname__)
+        name = name_of(self.corrupt)
         return {
             "data": "clean samples" if held else "clean samples from a callable",
             "corrupt": name,

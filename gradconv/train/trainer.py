@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from gradconv.train.configuration import TrainingConfig
 from gradconv.train.engine import Engine
 from gradconv.train.forecast import forecast
 from gradconv.train.gradient import merges
-from gradconv.train.loop import Loop
+from gradconv.train.loop import Loop, Progress
 from gradconv.train.making import (
     Data,
     costs_of,
@@ -41,7 +40,6 @@ from gradconv.train.tasks import TASKS, Task
 from gradconv.train.timing import seconds_of_legs
 
 RESULT = "result.json"
-Progress = Callable[[float, float, str], None]
 
 
 class Trainer:

@@ -30,12 +30,13 @@ from gradconv.audit.estimator.terms import Structure, structure
 from gradconv.audit.estimator.weights import Weights, weigh
 from gradconv.audit.findings import SEVERITIES, Finding
 from gradconv.errors import InputError, check_number, shortened
+from gradconv.loading import name_of
 from gradconv.mesh import MeshHierarchy
 from gradconv.nn.random_state import preserved_random_state
+from gradconv.parallel import Progress
 
 STEPS = 16
 LEAST_STEPS = 4
-Progress = Callable[[int, int], None]
 # what of the samples says nothing more once it is known that they come again
 _LOST = (causes.MISSING_COARSE, causes.DETACHED, causes.MISSING_COARSEST, causes.MISSING_TERM)
 
@@ -150,14 +151,14 @@ def audit_estimator(
             keeper.put_all_back()
     return EstimatorAudit(
         {
-            "step": _word(step),
+            "step": name_of(step),
             "model": type(module).__qualname__,
             "levels": list(sizes),
             "dim": dim,
             "batch_sizes": None if declared is None else list(declared),
             "work": claimed,
             "steps": steps,
-            "loss": None if loss is None else _word(loss),
+            "loss": None if loss is None else name_of(loss),
         },
         tuple(_sides(found, weights)),
         tuple(sorted(findings, key=lambda f: SEVERITIES.index(f.severity))),
@@ -320,10 +321,6 @@ def _claimed(work: float | None) -> float | None:
     if not real or not 0 < work < float("inf"):
         raise InputError(f"`work` must be positive and finite; got {shortened(work)}")
     return float(work)
-
-
-def _word(function: Any) -> str:
-    return str(getattr(function, "__qualname__", type(function).__qualname__))
 
 
 def _callable(step: Callable[..., Any], module: nn.Module) -> Callable[[], Any]:

@@ -18,6 +18,7 @@ from torch import nn
 
 from gradconv.backend import Backend
 from gradconv.errors import InputError, check_gib, check_number, unknown_name
+from gradconv.loading import name_of
 from gradconv.mesh import MeshHierarchy
 from gradconv.multilevel.diagnosis.cautions import cautions
 from gradconv.multilevel.diagnosis.checks import (
@@ -220,7 +221,7 @@ def diagnose(
         "parameters": gradients.size,
         "levels": list(evaluator.sampler.hierarchy.sizes),
         "dim": evaluator.sampler.hierarchy.dim,
-        "loss": getattr(evaluator.loss, "__qualname__", type(evaluator.loss).__qualname__),
+        "loss": name_of(evaluator.loss),
         "mode": "train" if evaluator.module.training else "eval",
         "samples": count,
         "repetitions": repetitions,

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
 from gradconv.errors import InputError, shortened
+from gradconv.loading import name_of
 from gradconv.mesh import Mesh
 from gradconv.multilevel.choices import dimension, make_data, make_hierarchy
 from gradconv.multilevel.diagnosis.kernel_module import KernelModule
@@ -131,7 +132,7 @@ def _module(given: Any, seed: int) -> tuple[nn.Module, str]:
             "`module` must be a torch.nn.Module, a callable that makes one, or a Problem; "
             f"got {shortened(given)}"
         )
-    return made(given, seed), getattr(given, "__qualname__", type(given).__qualname__)
+    return made(given, seed), name_of(given)
 
 
 def _given_sampler(

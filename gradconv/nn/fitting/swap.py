@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from gradconv.errors import InputError, shortened
+from gradconv.nn.checks import usual_sides
 from gradconv.nn.fitting.fit import fit_stencil
 from gradconv.nn.fitting.probe import meshes_of
 from gradconv.nn.fitting.stencil_space import Spectrum, whole_numbers
@@ -295,7 +296,7 @@ def _swapped(
     padding_mode = FROM_TORCH[module.padding_mode]
     # Sides that the layer would choose for itself are left open, so that the network can be used
     # on meshes of other proportions, as it could before.
-    usual = tuple(n / min(mesh) for n in mesh)
+    usual = usual_sides(mesh)
     try:
         layer = fit.layer(
             groups=module.groups,
@@ -357,7 +358,7 @@ def _checked_fitting(
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
         raise InputError(f"`steps` must be a whole number of at least 0; got {shortened(steps)}")
     spec = RESTRICTIONS.parse(restriction).spec
-    sides = tuple(n / min(mesh) for n in mesh) if extent is None else tuple(extent)
+    sides = usual_sides(mesh) if extent is None else tuple(extent)
     return _Fitting(sides, spectrum, tolerance, terms, derivatives, narrowest, steps, spec)
 
 
