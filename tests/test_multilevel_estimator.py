@@ -144,7 +144,7 @@ def test_unbiased_with_the_variance_predicted(
     measured = values.var(0, ddof=1).sum()
     predicted = estimator.predicted_variance()
     assert measured == pytest.approx(predicted, rel=0.1)
-    estimator.allocation = Fixed((3, 2, 1, 1))  # another plan's prediction must not fit
+    estimator.pilots.allocation = Fixed((3, 2, 1, 1))  # another plan's prediction must not fit
     assert measured != pytest.approx(estimator.predicted_variance(), rel=0.1)
     expected = allocation.expected_cost(estimator.pilots.terms, estimator.pilots.term_costs)
     assert abs(work.mean() - expected) <= 4.0 * work.std(ddof=1) / np.sqrt(repetitions) + 1e-9

@@ -160,18 +160,17 @@ class MultilevelGradient:
         if not isinstance(allocation, Allocation):
             allocation = Fixed(allocation)
         allocation.check(levels)
-        self.allocation = allocation
         if costs is not None and not isinstance(costs, CostModel):
             raise InputError(f"`costs` must be a CostModel; got {shortened(costs)}")
-        self.costs = costs or CostModel.work_units(levels, hierarchy.dim)
-        if len(self.costs.gradient) != levels:
+        costs = costs or CostModel.work_units(levels, hierarchy.dim)
+        if len(costs.gradient) != levels:
             raise InputError(
-                f"`costs` must have one value a level, {levels}; got {len(self.costs.gradient)}"
+                f"`costs` must have one value a level, {levels}; got {len(costs.gradient)}"
             )
         if microbatch is not None:
             check_whole("microbatch", microbatch, 1)
         self.microbatch = microbatch
-        self.pilots = Pilots(allocation, self.costs, control, pilot, overhead)
+        self.pilots = Pilots(allocation, costs, control, pilot, overhead)
         self.steps = 0
         self._next = 0  # the next sample that nothing has seen
         self._repeats = Repeats(self.sampler)
@@ -240,7 +239,7 @@ class MultilevelGradient:
             pilots.take(self.measure(pilots.samples), self.steps)
             pilot_work = pilots.work
         generator = np.random.default_rng([self.seed, self.steps])
-        allotment = self.allocation.allot(pilots.terms, pilots.term_costs, generator)
+        allotment = pilots.allocation.allot(pilots.terms, pilots.term_costs, generator)
         above = levels_above(pilots.control.theta)
         loss, losses, cells = 0.0, np.full((2, len(self.hierarchy)), np.nan), 0
         for level, (count, factor) in enumerate(
