@@ -9,12 +9,12 @@ from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
 from gradconv.audit.subject import Subject
-from gradconv.errors import InputError, shortened
+from gradconv.errors import InputError
 from gradconv.loading import name_of
 from gradconv.mesh import MeshHierarchy
 from gradconv.nn import making
 from gradconv.nn.evaluation import Loss, Output, as_loss
-from gradconv.nn.making import FACTORY_KEY, MODES, cast, copied, made_for_meshes
+from gradconv.nn.making import FACTORY_KEY, cast, copied, made_for_meshes, set_mode
 from gradconv.problem import Problem
 
 
@@ -38,19 +38,12 @@ def build(
         parameters that change with the mesh.
     """
     criterion = as_loss(loss)
-    if mode is not None and mode not in MODES:
-        raise InputError(f"`mode` must be train, eval or None; got {shortened(mode)}")
     if isinstance(given, nn.Module):
         modules = [copied(given)] * len(hierarchy)
         name = type(given).__name__
-    elif callable(given):
+    else:
         modules = made_for_meshes(given, hierarchy.meshes, seed)
         name = name_of(given)
-    else:
-        raise InputError(
-            f"`module` must be a torch.nn.Module or a callable that makes one; "
-            f"got {shortened(given)}"
-        )
     subject = Subject(
         name,
         modules,
@@ -63,8 +56,7 @@ def build(
     )
     for module in _distinct(modules):
         cast(module, device, subject.dtype)
-        if mode is not None:
-            module.train(mode == "train")
+        set_mode(module, mode)
     if mode is None and not subject.reference.training:
         subject.note("the module is in evaluation mode and is audited in it")
     return subject

@@ -87,8 +87,13 @@ def made_for_meshes(
     Raises
     ------
     InputError
-        If it needs other arguments, fails, or makes anything else.
+        If it cannot be called, needs other arguments, fails, or makes anything else.
     """
+    if not callable(factory):
+        raise InputError(
+            f"`module` must be a torch.nn.Module or a callable that makes one; "
+            f"got {shortened(factory)}"
+        )
     style = _style(factory)
     if style == "none":
         return [made(factory, seed)] * len(meshes)
@@ -138,6 +143,20 @@ def cast(module: nn.Module, device: str, real: torch.dtype) -> None:
             moved = buffer.to(device, precision(buffer, real))
             if moved is not buffer:
                 setattr(owner, name, moved)
+
+
+def set_mode(module: nn.Module, mode: str | None) -> None:
+    """Put a module into training or evaluation mode; None leaves it as it is.
+
+    Raises
+    ------
+    InputError
+        If there is no such mode.
+    """
+    if mode is not None and mode not in MODES:
+        raise InputError(f"`mode` must be train, eval or None; got {shortened(mode)}")
+    if mode is not None:
+        module.train(mode == "train")
 
 
 def first_channels(module: nn.Module) -> int | None:

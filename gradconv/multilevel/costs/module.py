@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from gradconv.backend import Backend
-from gradconv.errors import InputError, shortened
 from gradconv.loading import load, load_loss
 from gradconv.mesh import Mesh
 from gradconv.multilevel.costs.counting import LevelCost, Pair, level_costs
@@ -78,11 +77,6 @@ def _modules(given: Any, meshes: list[Mesh], options: Mapping[str, Any]) -> list
     """One module a level, in the precision and on the device that were asked for."""
     if isinstance(given, nn.Module):
         modules = [given] * len(meshes)
-    elif not callable(given):
-        raise InputError(
-            f"`module` must be a torch.nn.Module or a callable that makes one; "
-            f"got {shortened(given)}"
-        )
     else:
         modules = made_for_meshes(given, meshes, options["seed"])
     for module in dict.fromkeys(modules):

@@ -18,7 +18,7 @@ from gradconv.multilevel.diagnosis.kernel_module import KernelModule
 from gradconv.multilevel.evaluator import Evaluator
 from gradconv.nn import making
 from gradconv.nn.evaluation import Loss, Output, pick, placed, run_module
-from gradconv.nn.making import MODES, cast, copied, made
+from gradconv.nn.making import cast, copied, made, set_mode
 from gradconv.nn.random_state import preserved_buffers
 from gradconv.problem import Problem
 from gradconv.samplers import ProblemSampler, Sampler
@@ -68,8 +68,6 @@ def make_subject(
     InputError
         If an argument breaks a rule.
     """
-    if mode is not None and mode not in MODES:
-        raise InputError(f"`mode` must be train, eval or None; got {shortened(mode)}")
     own = isinstance(given, Problem)
     if own:
         data, module, name = _own_data(given, data, loss, choices, channels), *_layer(given)
@@ -81,8 +79,7 @@ def make_subject(
                 f"`module` must have parameters with values; {parameter} is lazy: call it once"
             )
     cast(module, device, getattr(torch, dtype))
-    if mode is not None:
-        module.train(mode == "train")
+    set_mode(module, mode)
     if isinstance(data, Sampler):
         sampler = _given_sampler(data, hierarchy, choices, channels, dim)
     else:
