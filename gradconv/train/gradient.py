@@ -65,9 +65,9 @@ class StepLosses:
     coarse: tuple[float, ...]
 
 
-def merges(model: nn.Module) -> bool:
+def merges(module: nn.Module) -> bool:
     """Whether parts of a step on one mesh may be one pass: not if outputs depend on the batch."""
-    return not any(isinstance(m, _BatchNorm) for m in model.modules())
+    return not any(isinstance(m, _BatchNorm) for m in module.modules())
 
 
 class StepGradient:
@@ -81,7 +81,7 @@ class StepGradient:
 
     Parameters
     ----------
-    model : Module
+    module : Module
         Takes ``(B, C, *n)``.
     loss : callable
         ``loss(prediction, target) -> scalar``, a mean over the batch.
@@ -95,16 +95,16 @@ class StepGradient:
 
     def __init__(
         self,
-        model: nn.Module,
+        module: nn.Module,
         loss: Loss,
         sampler: Sampler,
         engine: Engine,
         microbatch: int | None = None,
     ) -> None:
-        self.model, self.loss, self.sampler, self.engine = model, loss, sampler, engine
+        self.module, self.loss, self.sampler, self.engine = module, loss, sampler, engine
         self.microbatch = microbatch
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.merges = merges(model)
+        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        self.merges = merges(module)
 
     def draw(self, terms: Sequence[Term], first: int) -> StepData:
         """Draw this process's samples of a step, on the device.
@@ -188,10 +188,10 @@ class StepGradient:
         losses: Tensor,
         keep: bool,
     ) -> None:
-        with nullcontext() if keep else preserved_buffers(self.model):
+        with nullcontext() if keep else preserved_buffers(self.module):
             with self.engine.autocast():
                 x = pieces[0].x if len(pieces) == 1 else torch.cat([p.x for p in pieces])
-                made = self.model(x).to(self.engine.dtype)
+                made = self.module(x).to(self.engine.dtype)
             total: Any = 0.0
             parts = made.split([len(p.x) for p in pieces])
             for piece, prediction in zip(pieces, parts, strict=True):

@@ -136,20 +136,20 @@ def sampler_of(leg: Leg, sampler: Sampler, seed: int) -> Sampler:
 
 
 def costs_of(
-    model: nn.Module, sampler: Sampler, device: torch.device, dtype: torch.dtype
+    module: nn.Module, sampler: Sampler, device: torch.device, dtype: torch.dtype
 ) -> tuple[LevelCost, ...]:
     """Operations and memory of one sample's gradient on each level.
 
     Raises
     ------
     InputError
-        If the model cannot run on a level, or its loss or a gradient is not finite there.
+        If the module cannot run on a level, or its loss or a gradient is not finite there.
     """
     levels = range(len(sampler.hierarchy))
     batches = [
         (x.to(device, dtype), y.to(device, dtype)) for x, y in sampler.draw(range(2), levels)
     ]
-    return level_costs(model, mean_square, batches)
+    return level_costs(module, mean_square, batches)
 
 
 @contextmanager
@@ -183,12 +183,12 @@ def work_units(hierarchy: MeshHierarchy) -> CostModel:
     return CostModel.work_units(len(hierarchy), hierarchy.dim)
 
 
-def describe_network(model: nn.Module, config: TrainingConfig) -> dict[str, Any]:
+def describe_network(module: nn.Module, config: TrainingConfig) -> dict[str, Any]:
     """Name, parameters and, of mesh-free kernels, what they start from."""
     found: dict[str, Any] = {
         "network": config.network,
         "conv": config.conv,
-        "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "parameters": sum(p.numel() for p in module.parameters() if p.requires_grad),
     }
     if config.conv == "mfc":
         found["mesh_free_widths"] = list(config.mesh_free_widths or MESH_FREE_WIDTHS)

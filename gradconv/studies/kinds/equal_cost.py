@@ -168,7 +168,7 @@ def _measured(trainer: Any, part: Record, work: Workplace) -> Record:
     units = work_units(trainer.hierarchy).gradient
     flops = [c.flops / trainer.costs[-1].flops for c in trainer.costs]
     found = measure_equal_cost(
-        Evaluator(trainer.model, mean_square, sampler, seed=trainer.config.seed),
+        Evaluator(trainer.module, mean_square, sampler, seed=trainer.config.seed),
         units,
         budgets=part["budgets"],
         counts=part["counts"],
