@@ -110,7 +110,9 @@ def aliasing(subject: Subject, channels: int, grid: str, seed: int, step: Tick) 
     meshes = subject.meshes
     modes = resolved_modes(meshes[0].n)
     if 2 * modes >= meshes[0].n:
-        raise InputError(f"`levels` must resolve a wave on the coarsest mesh; got n={meshes[0].n}")
+        raise InputError(
+            f"`hierarchy` must resolve a wave on the coarsest mesh; got n={meshes[0].n}"
+        )
     squares = np.empty((PATHS, len(meshes) - 1))
     for path in range(PATHS):
         coarse: torch.Tensor | None = None
