@@ -35,6 +35,7 @@ from torch import nn
 from benchmarks.run import environment
 from gradconv import MeshHierarchy, Problem
 from gradconv.multilevel import CostModel, Fixed, MultilevelGradient
+from gradconv.multilevel.costs.model import term_costs
 from gradconv.multilevel.costs.plan import pass_size
 from gradconv.multilevel.optimum import optimal_counts
 from gradconv.nn.networks import ResNet
@@ -138,11 +139,6 @@ def quiet(values: Sequence[float]) -> float:
     return statistics.median(sorted(values)[: len(values) // 2 + 1])
 
 
-def terms(gradient: Sequence[float]) -> np.ndarray:
-    """Cost of one sample of each term."""
-    return np.asarray(gradient) + np.append(0.0, gradient[:-1])
-
-
 def measure(name: str, restriction: str, sizes: tuple[int, int], pairs: int, pilot: int) -> Result:
     hierarchy = MeshHierarchy.powers_of_two(2, *sizes)
     problem = Problem("stencil", noise="pixel:0.3", restriction=restriction)
@@ -163,7 +159,7 @@ def measure(name: str, restriction: str, sizes: tuple[int, int], pairs: int, pil
         quiet([pass_seconds(first, level, size) for _ in range(5)])
         for level, size in enumerate(alone)
     ]
-    wanted = optimal_counts(moments.difference, terms(rough), variance=target)
+    wanted = optimal_counts(moments.difference, term_costs(np.asarray(rough)), variance=target)
     counts = [int(n) for n in np.maximum(np.ceil(wanted), 1)]
     several = estimator(counts, None)
     # a weight of 0 on the finest level's coarse gradient leaves the finest level alone
@@ -182,7 +178,7 @@ def measure(name: str, restriction: str, sizes: tuple[int, int], pairs: int, pil
     middle = [statistics.median(v) for v in zip(*steps, strict=True)]
     found = [a / b for a, b in steps if a <= middle[0] and b <= middle[1]]
     price = sum(counts[term] * quiet(values) for (term, _), values in passes.items())
-    units = CostModel.work_units(levels, 2).gradient
+    units = CostModel.work_units(levels, 2).terms
     start = time.perf_counter()
     source.draw(range(PASS), [levels - 1])
     drawing = (time.perf_counter() - start) / PASS / quiet(finest)
@@ -199,7 +195,7 @@ def measure(name: str, restriction: str, sizes: tuple[int, int], pairs: int, pil
         least=min(found),
         most=max(found),
         model=SINGLE * quiet(finest) / price,
-        work_units=float(SINGLE / np.sum(np.asarray(counts) * terms(units))),
+        work_units=float(SINGLE / np.sum(np.asarray(counts) * units)),
         drawing=drawing,
     )
 

@@ -118,12 +118,12 @@ class Timed:
 
     def __init__(self, trainer: Trainer, leg, microbatch: int | None) -> None:
         sampler = sampler_of(leg, trainer.data.sampler(), 0)
-        self.step = StepGradient(trainer.model, mean_square, sampler, trainer.engine, microbatch)
+        self.step = StepGradient(trainer.module, mean_square, sampler, trainer.engine, microbatch)
         self.leg, self.number, self.engine = leg, 0, trainer.engine
 
     def __call__(self) -> tuple[float, float]:
         """Seconds in all, and of drawing."""
-        self.step.model.zero_grad(set_to_none=True)
+        self.step.module.zero_grad(set_to_none=True)
         self.engine.wait()
         start = time.perf_counter()
         data = self.step.draw(self.leg.terms, self.number)

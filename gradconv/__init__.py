@@ -13,8 +13,9 @@ The main job in four lines:
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from gradconv.loading import lazy
 
 if TYPE_CHECKING:
     from gradconv.agreement import Agreement, compare
@@ -81,14 +82,4 @@ __all__ = [
     "sweep",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'gradconv' has no attribute {name!r}")
-    value = getattr(import_module(f"gradconv.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy(__name__, _HOMES)

@@ -1,4 +1,4 @@
-"""Modules, factories and losses named on the command line."""
+"""What is loaded when it is asked for: names of packages, and objects named on command lines."""
 
 from __future__ import annotations
 
@@ -6,10 +6,34 @@ import ast
 import functools
 import importlib
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from gradconv.errors import InputError, shortened
+
+
+def lazy(
+    package: str, homes: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """`__getattr__` and `__dir__` of a package whose names load on first use.
+
+    Parameters
+    ----------
+    package : str
+        Its ``__name__``.
+    homes : mapping
+        The module of the package that each public name is in.
+    """
+
+    def attribute(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return attribute, lambda: sorted(homes)
 
 
 def load(argument: str, text: str) -> Any:
@@ -53,6 +77,22 @@ def load(argument: str, text: str) -> Any:
     made = functools.partial(found, *args, **kwargs)
     made.__dict__["__qualname__"] = getattr(found, "__qualname__", name.strip())
     return made
+
+
+def load_loss(text: str) -> Any:
+    """Import a loss; "mse" is what it says.
+
+    Raises
+    ------
+    InputError
+        As `load`.
+    """
+    return text if text == "mse" else load("loss", text)
+
+
+def name_of(value: Any) -> str:
+    """Name of a callable, that of its type where it has none."""
+    return str(getattr(value, "__qualname__", type(value).__qualname__))
 
 
 def _imported(argument: str, module: str) -> Any:

@@ -123,7 +123,7 @@ class Evaluation(Loop):
     """Evaluation mode, once switched on, stays."""
 
     def side(self, x: Tensor, y: Tensor) -> Tensor:
-        self.model.eval()
+        self.module.eval()
         return super().side(x, y)
 
 
@@ -132,9 +132,9 @@ class LeftInEvaluation(Loop):
 
     def update(self) -> None:
         super().update()
-        self.model.eval()
+        self.module.eval()
         with torch.no_grad():
-            self.model(next(self.images)[None])
+            self.module(next(self.images)[None])
 
 
 class PlusSign(Loop):
@@ -149,7 +149,7 @@ class Subtracted(Loop):
     signs = (1.0, -1.0)
 
     def step(self) -> None:
-        parameters = list(self.model.parameters())
+        parameters = list(self.module.parameters())
         total = [torch.zeros_like(p) for p in parameters]
         for term in self.order():
             for k, loss in enumerate(self.term(term)):
@@ -222,7 +222,7 @@ class DirectBothWays(Loop):
 
 class ZeroedBetween(Loop):
     def term(self, term: int) -> list[Tensor]:
-        self.model.zero_grad()
+        self.module.zero_grad()
         return super().term(term)
 
 
@@ -230,7 +230,7 @@ class ThrownAway(Loop):
     """Nothing is left of the gradients after the step, and nothing used them."""
 
     def update(self) -> None:
-        self.model.zero_grad()
+        self.module.zero_grad()
 
 
 class ZeroedByOptimizer(Loop):
@@ -255,7 +255,7 @@ class NeverZeroed(Loop):
 class UpdatedBetween(Loop):
     def after_term(self) -> None:
         self.update()
-        self.model.zero_grad()
+        self.module.zero_grad()
 
 
 class UpdatedByHand(Loop):
@@ -263,9 +263,9 @@ class UpdatedByHand(Loop):
 
     def after_term(self) -> None:
         with torch.no_grad():
-            for p in self.model.parameters():
+            for p in self.module.parameters():
                 p -= 0.1 * p.grad
-        self.model.zero_grad()
+        self.module.zero_grad()
 
 
 class NoiseByLevel(Loop):
@@ -394,7 +394,7 @@ PLANTED: dict[str, tuple[Callable[..., Loop], str, dict[str, Any]]] = {
     "samples shared by all terms": (SharedSamples, causes.SHARED, {}),
     "samples shared, no noise": (partial(SharedSamples, noise=0.0), causes.SHARED, {}),
     "images shared by all terms": (SharedImages, causes.SHARED, {}),
-    "evaluation mode": (lambda **k: Evaluation(model=dropout(), **k), causes.EVALUATION, {}),
+    "evaluation mode": (lambda **k: Evaluation(module=dropout(), **k), causes.EVALUATION, {}),
     "evaluation mode, no layer minds": (Evaluation, causes.EVALUATION, {}),
     "left in evaluation mode": (LeftInEvaluation, causes.EVALUATION, {}),
     "coarse side added": (PlusSign, causes.SIGN, {}),
@@ -441,17 +441,17 @@ PLANTED: dict[str, tuple[Callable[..., Loop], str, dict[str, Any]]] = {
     ),
     "a step by hand after each term": (partial(UpdatedByHand, backward="term"), causes.UPDATED, {}),
     "dropout masks by side": (
-        lambda **k: Loop(model=dropout(), **k),
+        lambda **k: Loop(module=dropout(), **k),
         causes.RANDOM_LAYERS,
         {},
     ),
     "dropout masks of every step alike": (
-        lambda **k: SameMasks(model=dropout(), **k),
+        lambda **k: SameMasks(module=dropout(), **k),
         causes.SEED,
         {},
     ),
     "batch norm": (
-        lambda **k: Loop(model=Net(between=nn.BatchNorm2d(4)), **k),
+        lambda **k: Loop(module=Net(between=nn.BatchNorm2d(4)), **k),
         causes.BATCH_STATISTICS,
         {},
     ),
@@ -467,7 +467,7 @@ PLANTED: dict[str, tuple[Callable[..., Loop], str, dict[str, Any]]] = {
     "a mesh that is not used": (
         Loop,
         causes.UNUSED,
-        {"levels": (4, 8, 16, 32), "batch_sizes": None},
+        {"hierarchy": (4, 8, 16, 32), "batch_sizes": None},
     ),
     "randomised level, coarse side added": (
         RandomisedPlus,

@@ -186,7 +186,7 @@ class Loop:
         Fine → coarse, by 2.
     loss : callable
         ``loss(prediction, target)``.
-    model : Module or None
+    module : Module or None
         Default: `Net`.
     optimizer : callable or None
         Makes an optimiser of the parameters; None leaves the gradients in ``.grad``.
@@ -207,7 +207,7 @@ class Loop:
         noise: float = 0.5,
         restrict: Callable[[Tensor], Tensor] = average,
         loss: Callable[[Tensor, Tensor], Tensor] = functional.mse_loss,
-        model: nn.Module | None = None,
+        module: nn.Module | None = None,
         optimizer: Callable[..., torch.optim.Optimizer] | None = None,
         backward: str = "one",
         finest_first: bool = True,
@@ -217,8 +217,8 @@ class Loop:
         torch.manual_seed(seed)
         self.dim, self.sizes, self.batches, self.noise = dim, sizes, batches, noise
         self.restrict, self.loss, self.backward = restrict, loss, backward
-        self.model = model if model is not None else Net(dim, channels)
-        self.optimizer = None if optimizer is None else optimizer(self.model.parameters())
+        self.module = module if module is not None else Net(dim, channels)
+        self.optimizer = None if optimizer is None else optimizer(self.module.parameters())
         self.finest_first, self.channels, self.seed = finest_first, channels, seed
         self.make = data
         self.images = self.new_images()
@@ -255,7 +255,7 @@ class Loop:
 
     def side(self, x: Tensor, y: Tensor) -> Tensor:
         """Loss on one mesh."""
-        return self.loss(self.model(x), y)
+        return self.loss(self.module(x), y)
 
     def coarse(self, x: Tensor, y: Tensor) -> Tensor:
         """Loss of the coarse side, from the fine one's data."""

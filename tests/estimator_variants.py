@@ -92,13 +92,13 @@ class Antithetic(Loop):
 
 class Clipped(Loop):
     def update(self) -> None:
-        nn.utils.clip_grad_norm_(self.model.parameters(), 0.01)
+        nn.utils.clip_grad_norm_(self.module.parameters(), 0.01)
         super().update()
 
 
 class ClippedByValue(Loop):
     def update(self) -> None:
-        nn.utils.clip_grad_value_(self.model.parameters(), 0.01)
+        nn.utils.clip_grad_value_(self.module.parameters(), 0.01)
         super().update()
 
 
@@ -107,9 +107,9 @@ class ByHand(Loop):
 
     def update(self) -> None:
         with torch.no_grad():
-            for p in self.model.parameters():
+            for p in self.module.parameters():
                 p -= 0.1 * p.grad
-        self.model.zero_grad()
+        self.module.zero_grad()
 
 
 class Watched(Loop):
@@ -117,10 +117,10 @@ class Watched(Loop):
 
     def update(self) -> None:
         super().update()
-        self.model.eval()
+        self.module.eval()
         with torch.no_grad():
-            self.model(next(self.images)[None])
-        self.model.train()
+            self.module(next(self.images)[None])
+        self.module.train()
 
 
 class SharedMasks(Loop):
@@ -205,7 +205,7 @@ class Coordinates(Loop):
     def side(self, x: Tensor, y: Tensor) -> Tensor:
         n = x.shape[-1]
         grid = ((torch.arange(n) + 0.5) / n).expand(len(x), 1, *x.shape[2:])
-        return self.loss(self.model(torch.cat([x, grid], 1))[:, :1], y)
+        return self.loss(self.module(torch.cat([x, grid], 1))[:, :1], y)
 
 
 class ByLevel(Loop):
@@ -220,10 +220,10 @@ class ByLevel(Loop):
 
 
 class Named(Loop):
-    """Calls the model by keyword and takes its prediction out of what it returns."""
+    """Calls the module by keyword and takes its prediction out of what it returns."""
 
     def side(self, x: Tensor, y: Tensor) -> Tensor:
-        made = self.model(x=x)
+        made = self.module(x=x)
         return self.loss(made["prediction"] if isinstance(made, dict) else made[0], y)
 
 
@@ -311,18 +311,18 @@ SOUND: dict[str, Callable[..., Loop]] = {
     "subtracted by hand": Subtracted,
     "clipped": partial(Clipped, optimizer=sgd, backward="term"),
     "clipped by value": partial(ClippedByValue, optimizer=sgd, backward="term"),
-    "mesh-free": lambda **k: Loop(model=mesh_free(), **k),
-    "mesh-free, 1-D": lambda **k: Loop(model=mesh_free(1), **LINE, **k),
-    "group norm": lambda **k: Loop(model=Net(between=nn.GroupNorm(2, 4)), **k),
-    "instance norm": lambda **k: Loop(model=Net(between=nn.InstanceNorm2d(4)), **k),
-    "batch norm in evaluation of its own": lambda **k: Loop(model=Net(between=FrozenNorm(4)), **k),
-    "buffers": lambda **k: Loop(model=Buffered(), **k),
-    "float64": lambda **k: Double(model=Net().double(), **k),
-    "a tuple": lambda **k: Named(model=Wrapped(tuple), **k),
-    "a dictionary": lambda **k: Named(model=Wrapped(dict), **k),
-    "coordinates": lambda **k: Coordinates(model=Net(channels=2), **k),
-    "shared dropout masks": lambda **k: SharedMasks(model=dropout(), **k),
-    "validation in between": lambda **k: Watched(model=dropout_free(), **k),
+    "mesh-free": lambda **k: Loop(module=mesh_free(), **k),
+    "mesh-free, 1-D": lambda **k: Loop(module=mesh_free(1), **LINE, **k),
+    "group norm": lambda **k: Loop(module=Net(between=nn.GroupNorm(2, 4)), **k),
+    "instance norm": lambda **k: Loop(module=Net(between=nn.InstanceNorm2d(4)), **k),
+    "batch norm in evaluation of its own": lambda **k: Loop(module=Net(between=FrozenNorm(4)), **k),
+    "buffers": lambda **k: Loop(module=Buffered(), **k),
+    "float64": lambda **k: Double(module=Net().double(), **k),
+    "a tuple": lambda **k: Named(module=Wrapped(tuple), **k),
+    "a dictionary": lambda **k: Named(module=Wrapped(dict), **k),
+    "coordinates": lambda **k: Coordinates(module=Net(channels=2), **k),
+    "shared dropout masks": lambda **k: SharedMasks(module=dropout(), **k),
+    "validation in between": lambda **k: Watched(module=dropout_free(), **k),
     "control-variate weights": Weighted,
     "control-variate weights, a pass a term": partial(Weighted, backward="term"),
     "randomised level": Randomised,

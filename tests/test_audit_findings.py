@@ -28,7 +28,7 @@ def findings(made: Callable[[], nn.Module], **choices: object) -> tuple[Audit, l
 
 
 def causes(found: list[Finding], grave: bool = False) -> set[tuple[str, str]]:
-    return {(f.layer, f.cause) for f in found if not grave or f.severity in GRAVE}
+    return {(f.where, f.cause) for f in found if not grave or f.severity in GRAVE}
 
 
 def test_a_stencil_breaks_under_noise_and_only_there() -> None:
@@ -75,7 +75,7 @@ def test_a_smooth_layer_between_pointwise_ones_is_not_to_blame() -> None:
             return self.smooth(y * y)
 
     _, reasons = findings(Skipping, **{**NOISY, "noise": "pixel:1"})
-    found = {f.layer: f for f in reasons}
+    found = {f.where: f for f in reasons}
     assert found["smooth"].cause == "noise let through by other layers"
     assert found["smooth"].number > 4  # cells wide
     assert found["skip"].cause == NOISE
@@ -120,7 +120,7 @@ def test_zero_padding_costs_an_order(padding: str) -> None:
     choices = {**SMOOTH, "hierarchy": (16, 32, 64, 128), "restriction": "injection"}
     _, reasons = findings(made, **choices)
     (found,) = [f for f in reasons if f.cause == PADDING]
-    assert found.layer == "(module)"
+    assert found.where == "(module)"
     assert found.number < 0.75  # of the gap is left without it
     _, reasons = findings(lambda: stencil(1, 1), **choices)  # negative control
     assert not [f for f in reasons if f.cause == PADDING]
@@ -163,7 +163,7 @@ def test_statistics_of_noise_carry_it_into_mesh_free_layers(norm: str) -> None:
     choices = {"signal": "plane-wave:3", "noise": "pixel:4", "hierarchy": (8, 16, 32, 64)}
     _, reasons = findings(lambda: nn.Sequential(kind(), mesh_free(1, 1)), **choices)
     (found,) = [f for f in reasons if f.cause == STATISTICS]
-    assert found.layer == "0"
+    assert found.where == "0"
     assert found.number < 0.1
     assert "its variance is" in found.sentence
     _, reasons = findings(lambda: nn.Sequential(nn.Tanh(), mesh_free(1, 1)), **choices)
@@ -208,7 +208,7 @@ def test_one_step_by_four_is_not_two_by_two() -> None:
     }
     _, reasons = findings(lambda: FixedGrid("direct"), **choices)
     (found,) = [f for f in reasons if f.cause == NOT_NESTED]
-    assert found.layer == "(module)"
+    assert found.where == "(module)"
     assert found.number < 0.1
     _, reasons = findings(lambda: FixedGrid("chain"), **choices)  # negative control
     assert not [f for f in reasons if f.cause == NOT_NESTED]
@@ -218,7 +218,7 @@ def test_data_by_a_direct_step_that_is_not_nested() -> None:
     choices = {**SMOOTH, "noise": "pixel:1", "route": "direct"}
     _, reasons = findings(lambda: nn.Conv2d(1, 1, 1), **choices, restriction="bilinear")
     (found,) = [f for f in reasons if f.cause == NOT_NESTED]
-    assert found.layer == "(data)"
+    assert found.where == "(data)"
     assert found.number == pytest.approx(2**0.5)  # 1/√2 an axis against 1/2
     _, reasons = findings(lambda: nn.Conv2d(1, 1, 1), **choices, restriction="average")
     assert not [f for f in reasons if f.cause == NOT_NESTED]  # negative control
@@ -235,7 +235,7 @@ def test_a_stride_on_odd_sizes() -> None:
     choices = {"signal": "band-limited:2", "noise": "none", "loss": cropped}
     _, reasons = findings(made, **choices, hierarchy=(9, 18, 36, 72))
     (found,) = [f for f in reasons if f.cause == "stride on odd sizes"]
-    assert found.layer == "0"
+    assert found.where == "0"
     assert found.number == pytest.approx((5 / 9) / 0.5 - 1)
     assert "9 to 5" in found.sentence
     _, reasons = findings(made, **choices, hierarchy=(8, 16, 32, 64))  # negative control
@@ -254,7 +254,7 @@ def test_cells_lost_at_the_walls() -> None:
 def test_what_depends_on_the_position() -> None:
     _, reasons = findings(Positions, **SMOOTH)
     (found,) = [f for f in reasons if f.cause == "depends on the position"]
-    assert found.layer == "(module)"
+    assert found.where == "(module)"
     assert found.number > 0.1
 
 
@@ -265,7 +265,7 @@ def test_dropout_is_named_and_random_states_are_shared() -> None:
     found, reasons = findings(made, **SMOOTH)
     assert any("stochastic" in note for note in found.notes)
     stochastic = [f for f in reasons if f.cause == "stochastic"]
-    assert [f.layer for f in stochastic] == ["1"]
+    assert [f.where for f in stochastic] == ["1"]
     again, _ = findings(made, **SMOOTH)
     assert found.series("rms_gap")[0].tolist() == again.series("rms_gap")[0].tolist()
     quiet, reasons = findings(made, **SMOOTH, mode="eval")  # negative control
@@ -302,4 +302,4 @@ def test_gravest_first_and_json() -> None:
     _, reasons = findings(lambda: ResNet(lambda i, o: stencil(i, o, padding_mode="zeros")), **NOISY)
     ranks = [SEVERITIES.index(f.severity) for f in reasons]
     assert ranks == sorted(ranks)
-    assert set(reasons[0].to_dict()) == {"layer", "cause", "sentence", "number", "severity"}
+    assert set(reasons[0].to_dict("layer")) == {"layer", "cause", "sentence", "number", "severity"}

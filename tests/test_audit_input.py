@@ -299,7 +299,7 @@ def test_labels_serve_all_levels() -> None:
     found = audit(Classifier(), loss=nn.functional.cross_entropy, data=(images, labels))
     assert [g.name for g in found.layers()] == ["conv", "last"]
     assert found.aliasing is not None  # vectors are compared as they are
-    assert {f.layer for f in found.findings} <= {"conv", "last"}
+    assert {f.where for f in found.findings} <= {"conv", "last"}
 
 
 def test_super_resolution_by_a_callable() -> None:

@@ -18,9 +18,9 @@ from gradconv import MeshHierarchy
 from gradconv.audit.making import build, complete
 from gradconv.audit.memory import Allocations, finest_step_bytes, step_bytes
 from gradconv.audit.subject import Subject
+from gradconv.multilevel.choices import CHOICES
 from gradconv.problem import Problem
 from gradconv.samplers import ProblemSampler
-from gradconv.samplers.choices import CHOICES
 
 HIERARCHY = MeshHierarchy(2, (8, 16, 32, 64))
 KIB = 2**10

@@ -12,21 +12,23 @@ from hypothesis import strategies as st
 from gradconv import InputError
 from gradconv.multilevel.costs.model import (
     CostModel,
-    Plan,
-    Stage,
-    Term,
     cells,
-    full_multiscale,
-    multiscale,
     parallel_depth,
     peak_bytes,
     peak_samples,
-    progressive,
     ratio,
-    single,
     step_cells,
     step_work,
     work,
+)
+from gradconv.multilevel.costs.plan import (
+    Plan,
+    Stage,
+    Term,
+    full_multiscale,
+    multiscale,
+    progressive,
+    single,
 )
 
 COUNTS, STAGES = (128, 64, 32, 16), (2000, 1000, 500, 250)
@@ -246,7 +248,7 @@ def test_cells_of_one_step() -> None:
         (lambda: work(multiscale(1, (2, 1)), UNITS), "`costs` must have the 2 levels .* got 4"),
         (lambda: parallel_depth(multiscale(1, (2, 1)), UNITS), "`costs` must have the 2 levels"),
         (lambda: peak_samples(multiscale(1, (1,)), 2, 0), "`microbatch` must be a whole number"),
-        (lambda: cells(multiscale(1, (1,)), 2, "here"), "`noise_drawn` must be one of finest, le"),
+        (lambda: cells(multiscale(1, (1,)), 2, "here"), "`drawn` must be one of finest, le"),
     ],
 )
 def test_bad_plans_are_named(make: Any, message: str) -> None:

@@ -65,7 +65,7 @@ def test_table_of_the_paper() -> None:
 
 
 def test_choices_change_the_plans() -> None:
-    found = document("--levels", "4:6", "--dim", "1", "--steps", "10", "--noise-drawn", "level")
+    found = document("--levels", "4:6", "--dim", "1", "--steps", "10", "--drawn", "level")
     assert [level["n"] for level in found["levels"]] == [16, 32, 64]
     assert [level["samples"] for level in found["levels"]] == [64, 32, 16]
     plans = found["plans"]
@@ -111,7 +111,7 @@ BAD = [
     ("--dim 4", "`dim` must be a whole number between 1 and 3; got 4"),
     ("--gamma nan", "`gamma` must be between 0 and 16; got nan"),
     ("--gamma inf", "`gamma` must be between 0 and 16; got inf"),
-    ("--noise-drawn coarse", "`noise_drawn` must be one of finest, level; got 'coarse'"),
+    ("--drawn coarse", "`drawn` must be one of finest, level; got 'coarse'"),
     ("--microbatch 0", "`microbatch` must be a whole number between 1"),
     ("--size 100", "`size` must be halved 3 times to whole numbers, of at least 2 cells"),
     ("--size 8", "`size` must be halved 3 times to whole numbers, of at least 2 cells"),
@@ -125,7 +125,10 @@ BAD = [
     ("--module gradconv.nn:Nothing --size 32", "`module` must name what gradconv.nn has"),
     ("--module math:pi --size 32", "`module` must be a torch.nn.Module or a callable"),
     ("--module math:gcd --size 32", "`module` factory must make a torch.nn.Module; got 0"),
-    ("--module gradconv.nn:ResNet --size 32", "`module` factory must make a module; it raised Typ"),
+    (
+        "--module gradconv.nn:ResNet --size 32",
+        "`module` factory must be called without arguments, or with `n` or `mesh`; got one",
+    ),
     ("--module torch.nn:Tanh --size 32", "`module` must have a parameter that takes a gradient"),
     ("--module nets:tied --size 64", r"`module` must run on every mesh; on level 0 \(n=8\)"),
     ("--module nets:deep --size 64", r"`module` must run on every mesh; on level 0 \(n=8\)"),
@@ -155,6 +158,8 @@ def grows(n):
     return nn.Conv2d(1, n, 1)
 def meshed(*, mesh):
     return nn.Conv2d(1, mesh.n, 1)
+def counted(cells):
+    return nn.Conv2d(1, cells, 1)
 """
 
 
@@ -239,7 +244,7 @@ def test_samples_of_a_measured_pass(folder: Path, monkeypatch: pytest.MonkeyPatc
         assert set(seen) == sizes | {2 * n for n in sizes}  # memory is measured with twice as many
 
 
-@pytest.mark.parametrize("name", ["grows", "meshed"])
+@pytest.mark.parametrize("name", ["grows", "meshed", "counted"])
 def test_a_factory_may_take_the_mesh(folder: Path, name: str) -> None:
     found = document("--module", f"nets:{name}", "--levels", "3:5")
     # n channels on n cells an axis: the weights' gradient and the forward pass

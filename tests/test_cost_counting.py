@@ -288,17 +288,17 @@ LONE = torch.zeros(8, 8)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((TIED, squared, pairs()), r"`model` must run on every mesh; on level 0 \(n=8x8\)"),
-        ((DEEP, squared, pairs()), r"`model` must run .* level 0 \(n=8x8\), .* \(1, 1, 8, 8\)"),
+        ((TIED, squared, pairs()), r"`module` must run on every mesh; on level 0 \(n=8x8\)"),
+        ((DEEP, squared, pairs()), r"`module` must run .* level 0 \(n=8x8\), .* \(1, 1, 8, 8\)"),
         ((standard(), bad_on(16, np.nan), pairs()), r"`loss` .* got nan on level 1 \(n=16x16\)"),
         ((standard(), bad_on(32, np.inf), pairs()), r"`loss` .* got inf on level 2 \(n=32x32\)"),
-        ((standard(), rooted, pairs()), r"`model` must have finite gradients; .* on level 2"),
+        ((standard(), rooted, pairs()), r"`module` must have finite gradients; .* on level 2"),
         ((standard(), mean_square, pairs(made=2)), "`loss` mse needs an output .* on level 0"),
         ((standard(), lambda p, t: p.detach().sum(), pairs()), "`loss` must depend .* level 0"),
         ((standard(), lambda p, t: p, pairs()), "`loss` must return a scalar"),
-        ((FROZEN, squared, pairs()), "`model` must have a parameter .* got none on level 0"),
-        (([standard()] * 2, squared, pairs()), "`model` must be .* one for each of 3 levels"),
-        (("net", squared, pairs()), "`model` must be a torch.nn.Module"),
+        ((FROZEN, squared, pairs()), "`module` must have a parameter .* got none on level 0"),
+        (([standard()] * 2, squared, pairs()), "`module` must be .* one for each of 3 levels"),
+        (("net", squared, pairs()), "`module` must be a torch.nn.Module"),
         ((standard(), squared, []), "`batches` must hold input and target of at least one level"),
         (
             (standard(), squared, [(LONE, LONE)]),

@@ -31,12 +31,12 @@ FIRST = list({cause: name for name, (_, cause, _) in reversed(PLANTED.items())}.
 
 def run(loop: Loop, seed: int = 0, **options: Any) -> EstimatorAudit:
     chosen = {
-        "levels": loop.sizes,
+        "hierarchy": loop.sizes,
         "batch_sizes": loop.batches,
         "work": loop.work,
         **options,
     }
-    return audit_estimator(loop.step, model=loop.model, seed=seed, **chosen)
+    return audit_estimator(loop.step, module=loop.module, seed=seed, **chosen)
 
 
 def named(found: EstimatorAudit) -> set[str]:
@@ -132,8 +132,8 @@ def test_the_gradient_of_a_sound_loop_is_what_the_weights_say() -> None:
     loop.step()
     torch.manual_seed(7)
     total = sum(sum(losses) for losses in again.terms())
-    expected = torch.autograd.grad(total, list(again.model.parameters()))
-    for p, g in zip(loop.model.parameters(), expected, strict=True):
+    expected = torch.autograd.grad(total, list(again.module.parameters()))
+    for p, g in zip(loop.module.parameters(), expected, strict=True):
         assert torch.allclose(p.grad, g, atol=1e-6)
 
 
@@ -141,12 +141,12 @@ def test_the_step_may_take_the_model() -> None:
     loop = Loop()
     given: list[torch.nn.Module] = []
 
-    def step(model: torch.nn.Module) -> None:
-        given.append(model)
+    def step(module: torch.nn.Module) -> None:
+        given.append(module)
         loop.step()
 
-    found = audit_estimator(step, model=loop.model, levels=loop.sizes, steps=4)
-    assert given == [loop.model] * 4
+    found = audit_estimator(step, module=loop.module, hierarchy=loop.sizes, steps=4)
+    assert given == [loop.module] * 4
     assert not named(found)
 
 

@@ -18,17 +18,17 @@ from gradconv.audit import EstimatorLoop
 
 def loop(sign=-1.0, **declared):
     torch.manual_seed(0)
-    model = nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular")
+    module = nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular")
     pool = nn.AvgPool2d(2)
 
     def loss(x):
-        return (model(x) - x).square().mean()
+        return (module(x) - x).square().mean()
 
     def step():
         fine = torch.randn(2, 1, 16, 16)
         return loss(pool(torch.randn(4, 1, 16, 16))) + loss(fine) + sign * loss(pool(fine))
 
-    return step, model, declared
+    return step, module, declared
 
 def sound():
     return loop()[:2]
@@ -37,8 +37,8 @@ def added():
     return loop(1.0)[:2]
 
 def declared():
-    step, model, _ = loop()
-    return EstimatorLoop(step, model, levels=(8, 16), batch_sizes=(4, 2), work=3.5)
+    step, module, _ = loop()
+    return EstimatorLoop(step, module, hierarchy=(8, 16), batch_sizes=(4, 2), work=3.5)
 
 def broken():
     raise RuntimeError("no data")
@@ -97,7 +97,7 @@ def test_flags_come_before_the_declaration(folder: Path) -> None:
 
 
 REFUSED = [
-    (("my_loops:sound",), r"`levels` must be given"),
+    (("my_loops:sound",), r"`hierarchy` must be given"),
     (("my_loops:sound", "--levels", "4:3"), r"`levels` must be A:B, increasing"),
     (
         ("my_loops:sound", "--levels", "a,b"),
@@ -106,7 +106,7 @@ REFUSED = [
     (("my_loops:sound", "--levels", "8,16", "--batch-sizes", "x"), r"`batch-sizes` must be whole"),
     (
         ("my_loops:nothing", "--levels", "8,16"),
-        r"`estimator` must be or make \(step, model\).*got 3",
+        r"`estimator` must be or make \(step, module\).*got 3",
     ),
     (("my_loops:broken", "--levels", "8,16"), r"`estimator` factory.*RuntimeError: no data"),
     (("my_loops:declared", "--noise", "none"), r"`noise` is no option with --estimator"),

@@ -51,20 +51,20 @@ class OddMesh(Loop):
 
 class OnFlat(Loop):
     def step(self) -> torch.Tensor:
-        return self.model(torch.randn(3, 5)).sum()
+        return self.module(torch.randn(3, 5)).sum()
 
 
 class Forward(Loop):
     """Goes around the hooks."""
 
     def side(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return self.loss(self.model.forward(x), y)
+        return self.loss(self.module.forward(x), y)
 
 
 class Unreduced(Loop):
     def step(self) -> torch.Tensor:
         x = torch.randn(2, 1, 8, 8)
-        return self.model(x) - x
+        return self.module(x) - x
 
 
 class NoBackward(Loop):
@@ -74,21 +74,21 @@ class NoBackward(Loop):
 
 
 def frozen() -> Loop:
-    return Loop(model=Net().requires_grad_(False))
+    return Loop(module=Net().requires_grad_(False))
 
 
 REFUSED: list[tuple[Any, dict[str, Any], str]] = [
-    (Loop, {"levels": (8, 16, 24)}, r"`levels` must double.*16 then 24"),
-    (Loop, {"levels": (32, 16, 8)}, r"`levels` must double"),
-    (Loop, {"levels": (8,)}, r"`levels` must hold at least 2 meshes"),
-    (Loop, {"levels": "8:32"}, r"`levels` must be a MeshHierarchy or the cells"),
+    (Loop, {"hierarchy": (8, 16, 24)}, r"`levels` must double.*16 then 24"),
+    (Loop, {"hierarchy": (32, 16, 8)}, r"`levels` must double"),
+    (Loop, {"hierarchy": (8,)}, r"`levels` must hold at least 2 meshes"),
+    (Loop, {"hierarchy": "8:32"}, r"`hierarchy` must be a MeshHierarchy or the cells"),
     (
         Loop,
-        {"levels": MeshHierarchy(1, (8, 16, 32))},
-        r"`levels` must have the dimension.*2; got 1",
+        {"hierarchy": MeshHierarchy(1, (8, 16, 32))},
+        r"`hierarchy` must have the dimension.*2; got 1",
     ),
-    (Loop, {"levels": (8, 16)}, r"`levels` must hold every mesh.*gradient on n=32"),
-    (OddMesh, {}, r"`levels` must hold every mesh.*gradient on n=12"),
+    (Loop, {"hierarchy": (8, 16)}, r"`hierarchy` must hold every mesh.*gradient on n=32"),
+    (OddMesh, {}, r"`hierarchy` must hold every mesh.*gradient on n=12"),
     (Loop, {"batch_sizes": (4, 2)}, r"`batch_sizes` must have one entry a level, 3"),
     (Loop, {"batch_sizes": (4, 2, 0)}, r"`batch_sizes` must be a whole number from 1"),
     (Loop, {"batch_sizes": "4,2,1"}, r"`batch_sizes` must be whole numbers"),
@@ -96,20 +96,24 @@ REFUSED: list[tuple[Any, dict[str, Any], str]] = [
     (Loop, {"work": float("nan")}, r"`work` must be positive and finite"),
     (Loop, {"steps": 3}, r"`steps` must be a whole number from 4"),
     (Loop, {"seed": -1}, r"`seed` must be a whole number from 0"),
-    (Loop, {"model": 3}, r"`model` must be a torch.nn.Module; got 3"),
+    (Loop, {"module": 3}, r"`module` must be a torch.nn.Module; got 3"),
     (Loop, {"step": 3}, r"`step` must be callable; got 3"),
-    (Loop, {"step": lambda a, b: None}, r"`step` must take nothing, or the model; it needs a, b"),
+    (Loop, {"step": lambda a, b: None}, r"`step` must take nothing, or the module; it needs a, b"),
     (Loop, {"loss": "mse"}, r"`loss` must be callable; got 'mse'"),
     (Loop, {"loss": lambda p: p}, r"`loss` must take a prediction and a target.*TypeError"),
     (Loop, {"optimizer": 3}, r"`optimizer` must have state_dict and load_state_dict; got 3"),
-    (Loop, {"step": lambda: None}, r"`step` must call `model`.*step 0 did not"),
-    (Loop, {"model": Net()}, r"`step` must call `model`"),
-    (Forward, {}, r"`step` must call `model` \(not its forward method"),
+    (Loop, {"step": lambda: None}, r"`step` must call `module`.*step 0 did not"),
+    (Loop, {"module": Net()}, r"`step` must call `module`"),
+    (Forward, {}, r"`step` must call `module` \(not its forward method"),
     (NoBackward, {}, r"`step` must call backward or return a loss.*in step 0"),
     (Unreduced, {}, r"`step` must call backward or return a scalar loss.*\(2, 1, 8, 8\)"),
-    (frozen, {}, r"`model` must have a parameter that takes a gradient"),
-    (lambda: OnFlat(model=nn.Linear(5, 1)), {}, r"fields of shape \(B, C, \*n\); got \[\(3, 5\)\]"),
-    (lambda: Loop(model=NaNOn(16)), {}, r"`step` must have finite.*step 0 on level 1 \(n=16\)"),
+    (frozen, {}, r"`module` must have a parameter that takes a gradient"),
+    (
+        lambda: OnFlat(module=nn.Linear(5, 1)),
+        {},
+        r"fields of shape \(B, C, \*n\); got \[\(3, 5\)\]",
+    ),
+    (lambda: Loop(module=NaNOn(16)), {}, r"`step` must have finite.*step 0 on level 1 \(n=16\)"),
     (NaNLoss, {}, r"`step` must have finite outputs.*step 0 on level 1 \(n=16\)"),
     (RunsDry, {}, r"`step` must be able to run as often as `steps` says; its data ran out after 2"),
 ]
@@ -118,7 +122,7 @@ REFUSED: list[tuple[Any, dict[str, Any], str]] = [
 @pytest.mark.parametrize(("make", "choices", "message"), REFUSED, ids=lambda v: None)
 def test_refused(make: Any, choices: dict[str, Any], message: str) -> None:
     loop = make()
-    chosen = {"step": loop.step, "model": loop.model, "levels": loop.sizes, **choices}
+    chosen = {"step": loop.step, "module": loop.module, "hierarchy": loop.sizes, **choices}
     step = chosen.pop("step")
     with pytest.raises(InputError, match=message):
         audit_estimator(step, **chosen)
@@ -127,4 +131,4 @@ def test_refused(make: Any, choices: dict[str, Any], message: str) -> None:
 def test_a_loop_in_the_place_of_the_refused_ones_passes() -> None:
     loop = Loop()
     levels = MeshHierarchy(2, loop.sizes)
-    assert audit_estimator(loop.step, model=loop.model, levels=levels, steps=4).sound
+    assert audit_estimator(loop.step, module=loop.module, hierarchy=levels, steps=4).sound

@@ -41,7 +41,7 @@ RNG = np.random.default_rng(5)
 
 
 def recorded(loop: Loop, steps: int = 4) -> tuple:
-    recorder = Recorder(loop.model, loop.step, Keeper(loop.model), 0)
+    recorder = Recorder(loop.module, loop.step, Keeper(loop.module), 0)
     recorder.amplitude = 1e4
     found = structure(loop.sizes, loop.dim, [recorder.run(k, k % 2 == 1) for k in range(steps)])
     return found, weigh(found)

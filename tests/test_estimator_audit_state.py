@@ -21,14 +21,16 @@ from gradconv.audit import audit_estimator
 def snapshot(loop: Loop) -> dict[str, Any]:
     """Everything that belongs to the user."""
     return {
-        "weights": {k: v.clone() for k, v in loop.model.state_dict().items()},
+        "weights": {k: v.clone() for k, v in loop.module.state_dict().items()},
         "grads": {
             k: None if p.grad is None else (id(p.grad), p.grad.clone())
-            for k, p in loop.model.named_parameters()
+            for k, p in loop.module.named_parameters()
         },
-        "trains": {k: p.requires_grad for k, p in loop.model.named_parameters()},
-        "modes": {k: m.training for k, m in loop.model.named_modules()},
-        "hooks": [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in loop.model.modules()],
+        "trains": {k: p.requires_grad for k, p in loop.module.named_parameters()},
+        "modes": {k: m.training for k, m in loop.module.named_modules()},
+        "hooks": [
+            (len(m._forward_hooks), len(m._forward_pre_hooks)) for m in loop.module.modules()
+        ],
         "optimizer": None if loop.optimizer is None else copy.deepcopy(loop.optimizer.state_dict()),
         "torch": torch.get_rng_state(),
         "numpy": np.random.get_state()[1].copy(),  # noqa: NPY002
@@ -49,7 +51,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 def audited(loop: Loop, **options: Any) -> Any:
-    return audit_estimator(loop.step, model=loop.model, levels=loop.sizes, steps=4, **options)
+    return audit_estimator(loop.step, module=loop.module, hierarchy=loop.sizes, steps=4, **options)
 
 
 LOOPS: dict[str, Callable[[], Loop]] = {
@@ -57,8 +59,8 @@ LOOPS: dict[str, Callable[[], Loop]] = {
     "Adam": lambda: Loop(optimizer=adam),
     "SGD with momentum, a pass a term": lambda: Loop(optimizer=sgd, backward="term"),
     "by hand": lambda: UpdatedByHand(backward="term"),
-    "buffers": lambda: Loop(model=Buffered()),
-    "batch norm": lambda: Loop(model=Net(between=nn.BatchNorm2d(4)), optimizer=sgd),
+    "buffers": lambda: Loop(module=Buffered()),
+    "batch norm": lambda: Loop(module=Net(between=nn.BatchNorm2d(4)), optimizer=sgd),
     "leaves evaluation mode": LeftInEvaluation,
     "a loss function": lambda: Loop(backward="return"),
 }
@@ -95,9 +97,9 @@ class Fails(Loop):
         value = super().side(x, y)
         self.count += 1
         if self.count > 12:
-            self.model.eval()
+            self.module.eval()
             with torch.no_grad():
-                for p in self.model.parameters():
+                for p in self.module.parameters():
                     p.add_(1.0)
             raise self.error
         return value

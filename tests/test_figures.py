@@ -26,7 +26,8 @@ from gradconv.figures import KINDS, SCREEN, STYLES, Style, figure_bytes, find_st
 from gradconv.multilevel.diagnosis.diagnosing import diagnose
 from gradconv.multilevel.diagnosis.figure import diagnosis_figure
 from gradconv.nn import MeshFreeConv1d, MeshFreeConv2d
-from gradconv.nn.feature_maps import FeatureMaps, draw_feature_maps
+from gradconv.nn.feature_map_figure import draw_feature_maps
+from gradconv.nn.feature_maps import FeatureMaps
 from gradconv.nn.kernel_figure import draw_sheet, kernel_sheet
 from gradconv.plots import gap_figure
 from gradconv.runner import run

@@ -97,7 +97,7 @@ def test_stencil_in_words(stencil_diagnosis: Diagnosis) -> None:
     assert found.laws[1].order == -1.0
     assert found.laws[1].within
     assert found.laws[1].fine == 2.0
-    kinds = {w.kind: w for w in found.warnings}
+    kinds = {w.kind: w for w in found.cautions}
     assert {"difference grows", "beta below gamma"} <= set(kinds)
     assert "check above 1" not in kinds
     assert "the finest takes most of the cost" in kinds["beta below gamma"].sentence
@@ -113,7 +113,7 @@ def test_words_of_refinement() -> None:
         "stencil", signal="band-limited:2", noise="white:0.5", setting="refinement", dim=1
     )
     found = diagnose(problem, hierarchy=MeshHierarchy(1, FINE), samples=64, repetitions=0)
-    kinds = {w.kind: w for w in found.warnings}
+    kinds = {w.kind: w for w in found.cautions}
     assert "loses what it gains" in kinds["difference grows"].sentence
     assert "ε^(-2 - (γ - β)/α)" in kinds["beta below gamma"].sentence
     assert all(np.all(np.abs(law.errors) < 4.5) for law in found.laws)
@@ -236,14 +236,14 @@ def test_wrong_forecasts_are_seen() -> None:
 def test_noise_that_keeps_its_law_telescopes(drawn: str) -> None:
     data = noisy(LINE, 0.5 if drawn == "finest" else 0.2, drawn=drawn, white=drawn == "level")
     found = diagnose(stencil(), data=data, samples=64, repetitions=0)
-    assert "check above 1" not in {w.kind for w in found.warnings}
+    assert "check above 1" not in {w.kind for w in found.cautions}
 
 
 def test_noise_of_another_law_by_level_does_not_telescope() -> None:
     """Pixels of one σ on every mesh, averaged: half the variance as the coarse of a term."""
     data = noisy(LINE, 1.0, drawn="level")
     found = diagnose(stencil(), data=data, samples=200, repetitions=0)
-    warned = [w for w in found.warnings if w.kind == "check above 1"]
+    warned = [w for w in found.cautions if w.kind == "check above 1"]
     assert warned
     assert warned[0].value is not None
     assert warned[0].value > 1
@@ -259,7 +259,7 @@ def test_levels_that_know_nothing_of_each_other_are_left_out() -> None:
 
     data = CallableSampler(uncoupled, LEVELS)
     found = diagnose(Scalar(), loss=linear, data=data, samples=128, repetitions=0)
-    kinds = {w.kind for w in found.warnings}
+    kinds = {w.kind for w in found.cautions}
     assert {"difference above fine", "multilevel loses"} <= kinds
     assert found.complexity.start == len(SIZES) - 1
 
@@ -272,11 +272,11 @@ def test_heavy_tails_are_warned_of() -> None:
 
     data = CallableSampler(heavy, LEVELS)
     found = diagnose(Scalar(), loss=linear, data=data, samples=64, repetitions=0)
-    warned = [w for w in found.warnings if w.kind == "kurtosis too large"]
+    warned = [w for w in found.cautions if w.kind == "kurtosis too large"]
     assert warned
     assert warned[0].value is not None
     assert warned[0].value > warned[0].limit
-    assert "kurtosis too large" not in {w.kind for w in known().warnings}
+    assert "kurtosis too large" not in {w.kind for w in known().cautions}
 
 
 def test_layers_and_worst_component_have_names() -> None:

@@ -69,7 +69,7 @@ def test_a_level_that_fails_is_named(how: str, message: str) -> None:
         ({"confidence": 1.5}, "`confidence`"),
         ({"workers": 0}, "`workers`"),
         ({"mode": "test"}, "`mode` must be train"),
-        ({"noise": "pixel:1"}, "`noise` belongs to a model of one's own"),
+        ({"noise": "pixel:1"}, "`noise` belongs to a module of one's own"),
     ],
 )
 def test_bad_arguments_are_named(options: dict[str, Any], message: str) -> None:
@@ -107,7 +107,7 @@ def test_a_difference_without_variance_is_warned_of() -> None:
 
     data = CallableSampler(Flat(), LEVELS)
     found = diagnose(Scalar(), loss=linear, data=data, samples=16)
-    warned = [w.level for w in found.warnings if w.kind == "no variance"]
+    warned = [w.level for w in found.cautions if w.kind == "no variance"]
     assert warned == [1, 2]
     assert not found.forecasts
     assert any("no forecast" in note for note in found.notes)
@@ -188,7 +188,7 @@ def test_command_line() -> None:
         ((), "exactly one must be given; got neither"),
         (("torch.nn:Conv1d(1, 1, 3)", "--kernel", "mfc"), "got both"),
         (("--kernel", "stencil", "--epsilon", "a"), "`epsilon` must be numbers"),
-        (("torch.nn:Linear",), "made by a call without arguments"),
+        (("torch.nn:Linear",), "`module` factory must make a module; called with"),
     ],
 )
 def test_bad_command_lines_are_named(arguments: tuple[str, ...], message: str) -> None:

@@ -134,8 +134,8 @@ def test_unbiased_with_the_variance_predicted(
         overhead=0.0,
         seed=3,
     )
-    if not estimator.needs_moments:
-        estimator.moments = estimator.measure(300)
+    if not estimator.pilots.needed:
+        estimator.pilots.moments = estimator.measure(300)
     repetitions = 400
     values, work = estimates(estimator, repetitions)
     mean, error = finest_of_three
@@ -144,9 +144,9 @@ def test_unbiased_with_the_variance_predicted(
     measured = values.var(0, ddof=1).sum()
     predicted = estimator.predicted_variance()
     assert measured == pytest.approx(predicted, rel=0.1)
-    estimator.allocation = Fixed((3, 2, 1, 1))  # another plan's prediction must not fit
+    estimator.pilots.allocation = Fixed((3, 2, 1, 1))  # another plan's prediction must not fit
     assert measured != pytest.approx(estimator.predicted_variance(), rel=0.1)
-    expected = allocation.expected_cost(estimator._terms(), estimator.term_costs)
+    expected = allocation.expected_cost(estimator.pilots.terms, estimator.pilots.term_costs)
     assert abs(work.mean() - expected) <= 4.0 * work.std(ddof=1) / np.sqrt(repetitions) + 1e-9
 
 
@@ -358,7 +358,7 @@ def test_pilots_cost_what_was_stated() -> None:
     paid = sum(s.work for s in steps[: pilots[-1]])
     spent = sum(s.pilot_work for s in steps[: pilots[-1]])
     assert spent <= 0.25 * paid * 1.1
-    assert estimator.pilot_work == pytest.approx(4 * (1 + 0.5 + 0.25 + 0.125 + 0.875))
+    assert estimator.pilots.work == pytest.approx(4 * (1 + 0.5 + 0.25 + 0.125 + 0.875))
 
 
 def test_a_callable_and_a_problem_are_samplers() -> None:

@@ -20,7 +20,7 @@ COUNTS = (4, 3, 2, 2)
 
 def made(**choices: Any) -> MultilevelGradient:
     given: dict[str, Any] = {
-        "model": stencil(),
+        "module": stencil(),
         "loss": "mse",
         "sampler": noisy(),
         "hierarchy": LINE,
@@ -47,8 +47,8 @@ def moments(**choices: Any) -> Moments:
 @pytest.mark.parametrize(
     ("choices", "words"),
     [
-        ({"model": 3}, "`model` must be a torch.nn.Module; got 3"),
-        ({"model": nn.ReLU()}, "`model` must have a parameter"),
+        ({"module": 3}, "`module` must be a torch.nn.Module; got 3"),
+        ({"module": nn.ReLU()}, "`module` must have a parameter"),
         ({"loss": "l2"}, "`loss` must be 'mse' or a callable; got 'l2'"),
         ({"hierarchy": (4, 8)}, "`hierarchy` must be a MeshHierarchy"),
         ({"hierarchy": MeshHierarchy.powers_of_two(1, 3, 5)}, "must have the same levels"),
@@ -143,7 +143,7 @@ def test_a_level_that_fails_is_named_and_nothing_is_touched(
     state = repr(optimiser.state_dict())
     weights = [p.detach().clone() for p in model.parameters()]
     grads = [p.grad for p in model.parameters()]
-    estimator = made(model=model)
+    estimator = made(module=model)
     for call in (estimator.backward, estimator.estimate, lambda: estimator.measure(2)):
         with pytest.raises(InputError) as caught:
             call()
@@ -167,7 +167,7 @@ def test_an_interrupt_leaves_gradients_as_they_were() -> None:
     for p in model.parameters():
         p.grad = torch.full_like(p, 3.0)
     with pytest.raises(KeyboardInterrupt):
-        made(model=model, loss=loss).backward()
+        made(module=model, loss=loss).backward()
     assert all(torch.equal(p.grad, torch.full_like(p, 3.0)) for p in model.parameters())
 
 
@@ -253,7 +253,7 @@ def test_variances_that_are_zero_or_infinite() -> None:
     estimator = made(sampler=one, allocation=Optimal(budget=4.0))
     with pytest.raises(InputError, match=r"finite and > 0 on every level; got 0.0 on level 0"):
         estimator.backward()
-    assert all(p.grad is None for p in estimator.evaluator.model.parameters())
+    assert all(p.grad is None for p in estimator.evaluator.module.parameters())
 
     huge = NoisySampler(waves(LINE), Noise(1e155), LINE)
     with pytest.raises(InputError, match=r"level 0"):
@@ -315,8 +315,8 @@ def test_gradients_that_are_not_finite_are_refused_and_nothing_is_touched() -> N
     model.weight.grad = torch.ones(1, dtype=torch.float64)
     estimator = loaded(model)
     for call in (estimator.backward, estimator.estimate):
-        with pytest.raises(InputError, match="`model` must have finite gradients; got NaN"):
+        with pytest.raises(InputError, match="`module` must have finite gradients; got NaN"):
             call()
         assert model.weight.grad.tolist() == [1.0]
-    with pytest.raises(InputError, match=r"`model` must have finite gradients.*weight on level"):
+    with pytest.raises(InputError, match=r"`module` must have finite gradients.*weight on level"):
         estimator.measure(2)

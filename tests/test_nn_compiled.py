@@ -95,7 +95,7 @@ def by_dense(x, parameters, groups, g, **options):
 
 
 def by_compiled(x, parameters, groups, g, plan):
-    assert compiled.supports(x, parameters[0].shape, groups, plan) is None
+    assert compiled.supports(x, parameters[0].shape, plan) is None
     y, spectrum = compiled.forward(x, *parameters, groups, plan)
     return [y, *compiled.backward(g, spectrum, *parameters, groups, plan, (True, True, False))[:4]]
 
@@ -318,7 +318,7 @@ def test_the_spectrum_is_that_of_the_torch_path(shape):
     x = fields((2, 3, *shape))
     _, spectrum = compiled.forward(x, *parameters, 1, plan)
     expected = analyse(x.reshape(6, *shape), plan)
-    found = compiled.modes(spectrum, 1, plan)
+    found = compiled.modes(spectrum, plan)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
 
 
@@ -343,13 +343,13 @@ def test_fields_need_not_be_contiguous():
 )
 def test_what_is_not_supported_has_a_reason(x, shape, reason):
     plan = plan_of((8, 8), kernels((3, 2, 1), 2), 1)
-    assert reason in compiled.supports(x, shape, 1, plan)
-    assert compiled.supports(fields((1, 2, 8, 8)), shape, 1, plan) is None
+    assert reason in compiled.supports(x, shape, plan)
+    assert compiled.supports(fields((1, 2, 8, 8)), shape, plan) is None
 
 
 def test_three_dimensions_are_left_to_torch():
     plan = plan_of((6, 6, 6), kernels((2, 2, 1), 3), 1)
-    assert "dimensions" in compiled.supports(fields((1, 2, 6, 6, 6)), (2, 2, 1, 1), 1, plan)
+    assert "dimensions" in compiled.supports(fields((1, 2, 6, 6, 6)), (2, 2, 1, 1), plan)
 
 
 @pytest.fixture
@@ -371,7 +371,7 @@ def test_without_numba_there_is_a_reason_and_no_error(monkeypatch):
     assert not found
     assert "numba" in reason
     plan = plan_of((8, 8), kernels((3, 2, 1), 2), 1)
-    assert compiled.supports(fields((1, 2, 8, 8)), (3, 2, 1, 1), 1, plan) == reason
+    assert compiled.supports(fields((1, 2, 8, 8)), (3, 2, 1, 1), plan) == reason
 
 
 def test_a_folder_that_cannot_be_written_to_costs_only_the_cache(monkeypatch):

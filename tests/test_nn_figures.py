@@ -8,7 +8,8 @@ import torch
 
 from gradconv import InputError
 from gradconv.nn import MeshFreeConv1d, MeshFreeConv2d, MeshFreeConv3d, kernel_image
-from gradconv.nn.feature_maps import draw_feature_maps, feature_maps
+from gradconv.nn.feature_map_figure import draw_feature_maps
+from gradconv.nn.feature_maps import feature_maps
 from gradconv.nn.kernel_figure import kernel_sheet, layer_kernels
 
 

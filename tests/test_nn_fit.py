@@ -12,7 +12,7 @@ import torch.nn.functional as functional
 
 from gradconv.errors import InputError
 from gradconv.nn.fitting.fit import StencilFit, fit_stencil
-from gradconv.nn.fitting.refine import Kernels, Limits, monomials, refine, symbols
+from gradconv.nn.fitting.refine import Kernels, Limits, monomial_values, refine, symbols
 
 pytestmark = pytest.mark.filterwarnings("ignore::gradconv.nn.UnresolvedKernelWarning")
 
@@ -241,7 +241,7 @@ def _problem(
         torch.randn(5, 2, dim, generator=g, dtype=torch.float64) * 0.5,
     )
     limits = Limits(0.1, 10.0, torch.zeros(dim).double(), torch.full((dim,), 1.5).double())
-    return theta, torch.ones(nodes).double() / nodes, monomials(theta, 1), truth, limits
+    return theta, torch.ones(nodes).double() / nodes, monomial_values(theta, 1), truth, limits
 
 
 def test_refinement_finds_known_kernels() -> None:

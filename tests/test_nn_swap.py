@@ -396,8 +396,8 @@ class NoCopy(nn.Conv2d):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m: to_mesh_free("resnet", 32), "`model` must be a torch.nn.Module"),
-        (lambda m: to_mesh_free(nn.Linear(2, 2), 32), "`model` must hold a convolution"),
+        (lambda m: to_mesh_free("resnet", 32), "`module` must be a torch.nn.Module"),
+        (lambda m: to_mesh_free(nn.Linear(2, 2), 32), "`module` must hold a convolution"),
         (
             lambda m: to_mesh_free(NoCopy(1, 1, 3), 32),
             "must be copyable.*copy.deepcopy raised TypeError",

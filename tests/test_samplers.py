@@ -22,7 +22,7 @@ from gradconv.samplers import (
     TensorSampler,
     as_sampler,
 )
-from gradconv.samplers.noisy import _permuted, stream_seed
+from gradconv.samplers.streams import _permuted, stream_seed
 
 _LONG = MeshHierarchy.powers_of_two(1, 11, 12)
 
@@ -130,7 +130,7 @@ def test_what_a_sampler_is_made_from() -> None:
 
 @pytest.mark.parametrize("restriction", ["average", "injection", "full_weighting", "spectral"])
 @pytest.mark.parametrize("route", ["chain", "direct"])
-def test_descent_is_the_restriction_of_numpy(restriction: str, route: str) -> None:
+def test_routes_are_the_restriction_of_numpy(restriction: str, route: str) -> None:
     from gradconv.restriction import RESTRICTIONS
 
     clean = waves(SQUARE)

@@ -13,7 +13,7 @@ from gradconv.errors import InputError
 from gradconv.figures import TALLEST, find_style
 from gradconv.nn import MeshFreeConv1d, MeshFreeConv2d
 from gradconv.nn.feature_maps import feature_maps
-from gradconv.nn.kernel_figure import Kernel, kernel_sheet, layer_kernels
+from gradconv.nn.kernel_figure import GaussianKernel, kernel_sheet, layer_kernels
 from gradconv.nn.networks import ResNet
 from gradconv.studies.kinds import KINDS, Workplace
 from gradconv.studies.kinds.kernels import _moments
@@ -45,19 +45,19 @@ def test_moments_in_closed_form_are_those_by_quadrature(layer_type: type) -> Non
     terms = tuple(layer_kernels(layer))
     assert _moments(terms, 1 / 30)["off"] < 1e-9
     # Negative controls: a formula with another sign of b, and without the prefactor's last term.
-    honest = Kernel.moments
+    honest = GaussianKernel.moments
     for change in (
-        lambda k: Kernel(k.coefficients, k.diffusion, -k.drift),
-        lambda k: Kernel(np.r_[k.coefficients[:-1], 0.0], k.diffusion, k.drift),
+        lambda k: GaussianKernel(k.coefficients, k.diffusion, -k.drift),
+        lambda k: GaussianKernel(np.r_[k.coefficients[:-1], 0.0], k.diffusion, k.drift),
     ):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Kernel, "moments", lambda k, change=change: honest(change(k)))
+            patch.setattr(GaussianKernel, "moments", lambda k, change=change: honest(change(k)))
             assert _moments(terms, 1 / 30)["off"] > 1e-4
 
 
 def test_a_derivative_has_no_mass_and_a_moment() -> None:
-    def kernel(*coefficients: float) -> Kernel:
-        return Kernel(np.array(coefficients), 0.02 * np.eye(1), np.array([0.1]))
+    def kernel(*coefficients: float) -> GaussianKernel:
+        return GaussianKernel(np.array(coefficients), 0.02 * np.eye(1), np.array([0.1]))
 
     assert kernel(2.0).moments()[0] == 2.0
     mass, first, second = kernel(0.0, 1.0, 0.0).moments()

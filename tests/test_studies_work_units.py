@@ -97,7 +97,7 @@ def test_operations_of_a_network_grow_with_the_cells(tmp_path: Path) -> None:
         ({"counts": [4, 2], "stages": [1]}, "`stages` must hold 2 whole numbers"),
         ({"plans": ["singel"]}, "`plans` must be .*did you mean 'single'"),
         ({"plans": ["single"]}, "`plans` must hold multiscale; got single"),
-        ({"noise_drawn": "nowhere"}, "`noise_drawn` must be one of finest, level"),
+        ({"noise_drawn": "nowhere"}, "`drawn` must be one of finest, level"),
         ({"gamma": -1.0}, "`gamma` must be between 0 and 16"),
         ({"seed": 0.5}, "`seed` must be a whole number"),
         ({"networks": {"one": NETWORK}}, "`networks` needs `size`"),

@@ -17,7 +17,8 @@ from gradconv.multilevel.costs.model import CostModel, peak_bytes, step_work, wo
 from gradconv.multilevel.costs.plan import Term
 from gradconv.terminal import make_console
 from gradconv.train.budget import Budget, fit_to_budget
-from gradconv.train.forecast import forecast, forecast_lines, forecast_table, terms_text
+from gradconv.train.forecast import forecast
+from gradconv.train.forecast_present import forecast_lines, forecast_table, terms_text
 from gradconv.train.strategies import STRATEGIES, Leg, Schedule, Stopping, plan_of
 
 PAPER = Schedule.of_paper(4)
@@ -253,7 +254,7 @@ def test_totals_against_a_count_of_every_gradient(name, drawn, accumulation, mic
         legs,
         MESHES,
         COSTS,
-        noise_drawn=drawn,
+        drawn=drawn,
         accumulation=accumulation,
         microbatch=microbatch,
         processes=processes,
@@ -330,7 +331,7 @@ def test_the_table_and_its_lines():
         ({"costs": COSTS[:3]}, r"`costs` must hold one for each of 4 levels; got 3"),
         ({"step_seconds": [1.0]}, r"`step_seconds` must hold one for each of 4 legs; got 1"),
         ({"step_seconds": [1.0, 1.0, 1.0, -1.0]}, r"`step_seconds` must be positive .* got -1"),
-        ({"noise_drawn": "fine"}, r"`noise_drawn` must be one of finest, level; got 'fine'"),
+        ({"drawn": "fine"}, r"`drawn` must be one of finest, level; got 'fine'"),
         ({"accumulation": 0}, r"`accumulation` must be .* got 0"),
         ({"processes": 0}, r"`processes` must be .* got 0"),
         ({"microbatch": 0, "costs": COSTS}, r"`microbatch` must be .* got 0"),

@@ -70,7 +70,7 @@ def test_scores_of_a_result_are_those_of_its_weights() -> None:
     trainer = Trainer("denoise:0.3", "resnet", "full-multiscale", **TINY)
     result = trainer.fit()
     pairs = {split: trainer.data.pairs(split) for split in ("validation", "test")}
-    found = {split: score(result.model, p, Engine("cpu")) for split, p in pairs.items()}
+    found = {split: score(result.module, p, Engine("cpu")) for split, p in pairs.items()}
     assert result.test == found["test"] != found["validation"]
     assert result.legs[-1]["validation"] == dataclasses.asdict(found["validation"])
     assert result.degraded == degraded_scores(pairs["test"])
@@ -102,8 +102,8 @@ def test_a_module_that_draws_goes_on_with_the_same_draws(tmp_path: Path, at: int
     rest = Trainer("denoise", random_module(), "full-multiscale", **TINY)
     rest.fit(tmp_path / "run")
     assert torch.equal(weights(rest), weights(whole))
-    for name, value in whole.model.state_dict().items():
-        assert torch.equal(rest.model.state_dict()[name], value), name
+    for name, value in whole.module.state_dict().items():
+        assert torch.equal(rest.module.state_dict()[name], value), name
     other = Trainer("denoise", random_module(), "full-multiscale", **{**TINY, "seed": 1})
     other.fit()
     assert not torch.equal(weights(other), weights(whole))
@@ -112,7 +112,7 @@ def test_a_module_that_draws_goes_on_with_the_same_draws(tmp_path: Path, at: int
 def test_a_checkpoint_of_another_module_is_refused(tmp_path: Path) -> None:
     stopped(tmp_path / "run", random_module(), 1)
     other = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.Conv2d(3, 1, 3, padding=1))
-    with pytest.raises(InputError, match=r"`model` must be that of the checkpoint; got Seq") as e:
+    with pytest.raises(InputError, match=r"`module` must be that of the checkpoint; got Seq") as e:
         Trainer("denoise", other, "full-multiscale", **TINY).fit(tmp_path / "run")
     assert len(str(e.value).splitlines()) == 1
 
@@ -168,10 +168,10 @@ def test_a_prefetch_changes_nothing() -> None:
 def test_bf16_trains_weights_of_single_precision() -> None:
     seen = []
     trainer = Trainer("denoise", "resnet", "multiscale", **TINY, precision="bf16")
-    trainer.model.register_forward_hook(lambda module, x, y: seen.append(y.dtype))
+    trainer.module.register_forward_hook(lambda module, x, y: seen.append(y.dtype))
     before = weights(trainer).clone()
     trainer.fit()
-    assert {p.dtype for p in trainer.model.parameters()} == {torch.float32}
+    assert {p.dtype for p in trainer.module.parameters()} == {torch.float32}
     assert torch.bfloat16 in seen
     assert not torch.equal(weights(trainer), before)
     single = fitted("multiscale")
@@ -182,12 +182,12 @@ def test_bf16_trains_weights_of_single_precision() -> None:
 @pytest.mark.parametrize("precision", ["32", "64"])
 def test_weights_have_the_precision_of_the_run(precision: str) -> None:
     wanted = torch.float64 if precision == "64" else torch.float32
-    assert {p.dtype for p in fitted(precision=precision).model.parameters()} == {wanted}
+    assert {p.dtype for p in fitted(precision=precision).module.parameters()} == {wanted}
 
 
 def test_batch_normalisation_trains_and_keeps_statistics() -> None:
     trainer = fitted(norm="batch", layers=3)
-    buffers = dict(trainer.model.named_buffers())
+    buffers = dict(trainer.module.named_buffers())
     (counted,) = (b for name, b in buffers.items() if name.endswith("num_batches_tracked"))
     assert int(counted) == 2  # the finest mesh of two steps
 
@@ -230,7 +230,7 @@ def test_a_module_that_does_not_run_on_a_level_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "name"),
-    [((5, "resnet"), "task"), (("denoise", 5), "model"), (("denoise", "resnet", 5), "strategy")],
+    [((5, "resnet"), "task"), (("denoise", 5), "module"), (("denoise", "resnet", 5), "strategy")],
 )
 def test_a_trainer_of_something_else(arguments: tuple[Any, ...], name: str) -> None:
     with pytest.raises(InputError, match=f"`{name}` must be .*got 5"):

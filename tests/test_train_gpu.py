@@ -40,7 +40,7 @@ def made(device: str, **options: Any) -> Trainer:
 
 
 def weights(trainer: Trainer) -> torch.Tensor:
-    return torch.cat([p.detach().double().cpu().reshape(-1) for p in trainer.model.parameters()])
+    return torch.cat([p.detach().double().cpu().reshape(-1) for p in trainer.module.parameters()])
 
 
 def trained(device: str, **options: Any) -> torch.Tensor:
@@ -73,7 +73,7 @@ def test_a_gpu_makes_the_run_of_the_cpu(network: str, conv: str) -> None:
 
 def test_auto_is_the_gpu_and_scores_are_those_of_the_cpu() -> None:
     results = [made(device).fit() for device in ("auto", "cpu")]
-    assert next(results[0].model.parameters()).is_cuda
+    assert next(results[0].module.parameters()).is_cuda
     assert "cuda" in results[0].document["provenance"]["device"]
     assert results[0].test.mse == pytest.approx(results[1].test.mse, rel=1e-3)
     assert results[0].totals.flops == results[1].totals.flops
@@ -83,10 +83,10 @@ def test_bf16_is_near_single_precision() -> None:
     before, single = weights(made("cpu")), trained("cuda")
     trainer = made("cuda", precision="bf16")
     seen = []
-    trainer.model.register_forward_hook(lambda module, x, y: seen.append(y.dtype))
+    trainer.module.register_forward_hook(lambda module, x, y: seen.append(y.dtype))
     trainer.fit()
     assert torch.bfloat16 in seen
-    assert {p.dtype for p in trainer.model.parameters()} == {torch.float32}
+    assert {p.dtype for p in trainer.module.parameters()} == {torch.float32}
     off = float((weights(trainer) - single).norm() / (single - before).norm())
     assert 0 < off < 0.2
 

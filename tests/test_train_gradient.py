@@ -58,7 +58,7 @@ class OneOfMany(Engine):
 
 
 def gradient_of(step: StepGradient, terms=TERMS, first: int = 0, draws: int = 1):
-    step.model.zero_grad(set_to_none=True)
+    step.module.zero_grad(set_to_none=True)
     samples = sum(t.samples for t in terms)
     losses = step.add((step.draw(terms, first + i * samples) for i in range(draws)), draws)
     grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in step.parameters]
@@ -115,7 +115,7 @@ def test_no_pass_is_larger_than_the_microbatch_allows(microbatch):
         x = inputs[0]
         seen.setdefault(x.shape[-1], []).append(len(x))
 
-    step.model.register_forward_pre_hook(watch)
+    step.module.register_forward_pre_hook(watch)
     gradient_of(step)
     for n, batches in seen.items():
         assert max(batches) <= microbatch * (16 // n) ** 2

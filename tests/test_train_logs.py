@@ -226,7 +226,7 @@ def test_events_are_the_rows_also_after_a_rewind(tmp_path: Path) -> None:
         for row in read_table(tmp_path, table):
             values = dict(zip(columns, row, strict=True))
             place = f"{table}/{values['level']}" if table == "levels" else table
-            for name in logs.DRAWN:
+            for name in logs.SCALARS:
                 if values.get(name):
                     value = float(np.float32(values[name]))
                     expected.setdefault(f"{place}/{name}", {})[int(values["step"])] = value

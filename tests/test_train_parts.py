@@ -313,7 +313,7 @@ def test_timing_leaves_everything_as_it_was(model: str) -> None:
     own = random_module() if model == "random" else model
     options = {**TINY, "layers": 3, "accumulation": 2}
     trainer = Trainer("denoise", own, "full-multiscale", **options)
-    model = trainer.model
+    model = trainer.module
     for i, parameter in enumerate(model.parameters()):
         parameter.grad = None if i == 0 else torch.ones_like(parameter)
     before = {k: v.clone() for k, v in model.state_dict().items()}
@@ -329,6 +329,28 @@ def test_timing_leaves_everything_as_it_was(model: str) -> None:
     grads = [p.grad for p in model.parameters()]
     assert grads[0] is None
     assert all(g is not None and bool((g == 1).all()) for g in grads[1:])
+
+
+def test_timing_that_fails_leaves_the_run_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer("denoise", "resnet", "multiscale", norm="batch", **TINY)
+    before = {k: v.clone() for k, v in trainer.module.state_dict().items()}
+    for parameter in trainer.module.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    state, step = random_states(), StepGradient.add
+
+    def failing(self: StepGradient, draws: Any, count: int) -> None:
+        step(self, draws, count)
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(StepGradient, "add", failing)
+    with pytest.raises(MemoryError, match="no room"):
+        seconds_of_legs(
+            trainer.module, trainer.legs, trainer.data, trainer.engine, trainer.config, repeats=1
+        )
+    assert random_states() == state
+    for name, value in trainer.module.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert all(bool((p.grad == 1).all()) for p in trainer.module.parameters())
 
 
 def test_the_first_round_is_not_timed_and_the_others_have_their_median(
@@ -350,7 +372,7 @@ def test_the_first_round_is_not_timed_and_the_others_have_their_median(
         patch.setattr("gradconv.train.timing.time.perf_counter", lambda: clock[0])
         patch.setattr("gradconv.train.timing.nn.utils.clip_grad_norm_", clip)
         found = seconds_of_legs(
-            trainer.model, trainer.legs, trainer.data, trainer.engine, trainer.config
+            trainer.module, trainer.legs, trainer.data, trainer.engine, trainer.config
         )
     assert found == [2.5, 5.5]
     assert next(took, None) is None

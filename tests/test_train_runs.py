@@ -244,7 +244,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(tmp_path)
 def test_weights_that_a_last_step_ruins_are_not_kept(tmp_path, more):
     """The gradient was finite, what the step made of it is not."""
     options = {**SMALL, "optimiser": "sgd", "lr": 1e30, "steps": 1, "checkpoint_every": 9, **more}
-    with pytest.raises(RunError, match=r"validation error must be finite.*no checkpoint was"):
+    with pytest.raises(RunError, match=r"validation error must be finite.*no good checkpoint"):
         Trainer("denoise:0.2", "resnet", "single", **options).fit(tmp_path / "run")
     assert Checkpoints(tmp_path / "run" / "checkpoints").latest() is None
     assert not (tmp_path / "run" / "validation.csv").exists()
@@ -331,7 +331,7 @@ def test_a_module_of_ones_own_is_trained_in_place():
     model = ResNet(1, 1, channels=4, layers=3)
     before = [p.detach().clone() for p in model.parameters()]
     result = Trainer("denoise:0.2", model, "multiscale", **SMALL).fit()
-    assert result.model is model
+    assert result.module is model
     changed = [
         not torch.equal(p.detach(), q) for p, q in zip(model.parameters(), before, strict=True)
     ]
@@ -357,7 +357,7 @@ def test_moments_are_those_of_the_terms(tmp_path, strategy):
     trainer.fit(tmp_path / "run")
     levels = len(trainer.hierarchy)
     monitor = MultilevelGradient(
-        trainer.model, mean_square, trainer.data.sampler(MOMENTS), trainer.hierarchy, [1] * levels
+        trainer.module, mean_square, trainer.data.sampler(MOMENTS), trainer.hierarchy, [1] * levels
     )
     monitor.load_state_dict({**monitor.state_dict(), "next": 2 * levels * 4})
     found = monitor.measure(4)

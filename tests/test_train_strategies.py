@@ -13,19 +13,18 @@ import torch
 from gradconv.errors import InputError
 from gradconv.mesh import MeshHierarchy
 from gradconv.multilevel.costs.plan import Term
-from gradconv.samplers import LoaderSampler, NoisySampler
+from gradconv.samplers import CroppedSampler, LoaderSampler, NoisySampler
+from gradconv.samplers.cropped import resized
 from gradconv.train.configuration import TrainingConfig
 from gradconv.train.forecast import forecast
 from gradconv.train.strategies import (
     STRATEGIES,
-    CroppedSampler,
     Leg,
     Schedule,
     Stopping,
     Strategy,
     plan_of,
 )
-from gradconv.train.strategies.cropping import resized
 from gradconv.train.tasks import TASKS
 
 PAPER = Schedule.of_paper(4)

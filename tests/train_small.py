@@ -79,7 +79,7 @@ def fitted(strategy: str = "multiscale", **options: Any) -> Trainer:
 
 
 def weights(trainer: Trainer) -> torch.Tensor:
-    return torch.cat([p.detach().reshape(-1) for p in trainer.model.parameters()])
+    return torch.cat([p.detach().reshape(-1) for p in trainer.module.parameters()])
 
 
 def random_states() -> tuple[Any, ...]:

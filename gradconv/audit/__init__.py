@@ -12,13 +12,13 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from gradconv.loading import lazy
 
 if TYPE_CHECKING:
     from gradconv.audit.auditing import audit
     from gradconv.audit.estimator.auditing import audit_estimator
-    from gradconv.audit.estimator.causes import EstimatorFinding
     from gradconv.audit.estimator.loop import EstimatorLoop
     from gradconv.audit.estimator.result import EstimatorAudit
     from gradconv.audit.findings import Finding
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 _HOMES = {
     "Audit": "result",
     "EstimatorAudit": "estimator.result",
-    "EstimatorFinding": "estimator.causes",
     "EstimatorLoop": "estimator.loop",
     "Finding": "findings",
     "audit": "auditing",
@@ -38,21 +37,10 @@ _HOMES = {
 __all__ = [
     "Audit",
     "EstimatorAudit",
-    "EstimatorFinding",
     "EstimatorLoop",
     "Finding",
     "audit",
     "audit_estimator",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy(__name__, _HOMES)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from gradconv.audit.measure import ROUNDING_KEY, Step
+from gradconv.audit.measure import ROUNDING_KEY, Tick
 from gradconv.audit.subject import Subject
 from gradconv.bootstrap import estimate
 from gradconv.errors import InputError
@@ -86,7 +86,7 @@ def resolved_modes(n: int) -> int:
     return max(1, min(100, n // 8))
 
 
-def aliasing(subject: Subject, channels: int, grid: str, seed: int, step: Step) -> Aliasing:
+def aliasing(subject: Subject, channels: int, grid: str, seed: int, step: Tick) -> Aliasing:
     """Measure the aliasing error of the whole module.
 
     Parameters
@@ -110,7 +110,9 @@ def aliasing(subject: Subject, channels: int, grid: str, seed: int, step: Step) 
     meshes = subject.meshes
     modes = resolved_modes(meshes[0].n)
     if 2 * modes >= meshes[0].n:
-        raise InputError(f"`levels` must resolve a wave on the coarsest mesh; got n={meshes[0].n}")
+        raise InputError(
+            f"`hierarchy` must resolve a wave on the coarsest mesh; got n={meshes[0].n}"
+        )
     squares = np.empty((PATHS, len(meshes) - 1))
     for path in range(PATHS):
         coarse: torch.Tensor | None = None

@@ -15,24 +15,26 @@ from torch import nn
 
 from gradconv.audit.aliasing import PATHS as ALIASING_PATHS
 from gradconv.audit.aliasing import Aliasing, aliasing
-from gradconv.audit.findings import Finding, explain_steps, find
+from gradconv.audit.explaining import explain_steps, find
+from gradconv.audit.findings import Finding
 from gradconv.audit.making import build, complete, output_channels
 from gradconv.audit.measure import Gradients, joined, measure, plan
-from gradconv.audit.result import WHOLE, Audit, Group
-from gradconv.audit.subject import ROOT, Subject
+from gradconv.audit.result import Audit, Group
+from gradconv.audit.subject import Subject
 from gradconv.backend import Backend
 from gradconv.errors import InputError, check_gib, check_number
+from gradconv.loading import name_of
 from gradconv.mesh import MeshHierarchy
-from gradconv.nn.evaluation import Loss, Output
+from gradconv.multilevel.choices import check_sample_fits, dimension, make_data, make_hierarchy
+from gradconv.nn.evaluation import ROOT, WHOLE, Loss, Output, by_layer
 from gradconv.nn.random_state import preserved_random_state
+from gradconv.parallel import Progress
 from gradconv.samplers import Sampler, TensorSampler
-from gradconv.samplers.choices import check_sample_fits, dimension, make_data, make_hierarchy
 from gradconv.sampling import GIB
 from gradconv.statistics import GradientSample, check_confidence
 
 REPLICATES = 16
 NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?")
-Progress = Callable[[int, int], None]
 
 
 def audit(
@@ -226,7 +228,7 @@ def _audit(
     scheme = plan(subject, source, paths, memory * GIB, explain)
     if scheme.passes > 1:
         subject.note(f"gradients were computed {scheme.passes} times to stay within `memory`")
-    total = scheme.passes * paths + ALIASING_PATHS + (explain_steps(subject) if explain else 0)
+    total = scheme.passes * paths + ALIASING_PATHS + (explain_steps() if explain else 0)
     step = _Steps(progress, total)
     measured = measure(subject, source, scheme, step)
     groups, samples = _grouped(subject, measured)
@@ -237,7 +239,7 @@ def _audit(
             "parameters": groups[0].size,
             "levels": list(source.hierarchy.sizes),
             "dim": source.hierarchy.dim,
-            "loss": getattr(subject.loss, "__qualname__", type(subject.loss).__qualname__),
+            "loss": name_of(subject.loss),
             "mode": "train" if subject.reference.training else "eval",
             "replicates": paths,
             "seed": seed,
@@ -314,9 +316,6 @@ def _grouped(
 ) -> tuple[tuple[Group, ...], dict[str, GradientSample]]:
     """Join the tensors' gradients to those of layers and of the whole."""
     parameters = subject.parameters
-    layers: dict[str, list[str]] = {}
-    for name in parameters:
-        layers.setdefault(name.rpartition(".")[0] or ROOT, []).append(name)
     epsilon = float(torch.finfo(subject.dtype).eps)
 
     def sample(names: list[str]) -> GradientSample:
@@ -331,7 +330,7 @@ def _grouped(
     groups = [Group(WHOLE, "whole", size(everything), subject.name)]
     samples = {WHOLE: sample(everything)}
     modules = dict(subject.reference.named_modules())
-    for layer, names in layers.items():
+    for layer, names in by_layer(parameters).items():
         owner = modules["" if layer == ROOT else layer]
         groups.append(Group(layer, "layer", size(names), type(owner).__name__))
         samples[layer] = sample(names)

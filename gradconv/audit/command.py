@@ -63,8 +63,8 @@ def audit_command(
     \b
     gradconv audit "gradconv.nn.networks:ResNet(1, 1, conv='standard')" --noise pixel:1 -o results
 
-    With --estimator, MODULE:NAME makes (step, model), a multilevel gradient loop, and what is wrong
-    with the loop is named: does it telescope, are terms independent, do batch sizes grow.
+    With --estimator, MODULE:NAME makes (step, module), a multilevel gradient loop, and what is
+    wrong with it is named: does it telescope, are terms independent, do batch sizes grow.
 
     \b
     gradconv audit --estimator mypackage.training:build --levels 16,32,64 --batch-sizes 64,32,16
@@ -77,17 +77,16 @@ def audit_command(
         )
         return
     from gradconv.audit import audit
-    from gradconv.loading import load
-    from gradconv.samplers.choices import SIZES, level_sizes
+    from gradconv.loading import load, load_loss
+    from gradconv.multilevel.choices import SIZES, level_sizes
 
     hierarchy = None if levels is None else level_sizes(levels)
     if hierarchy is None and dim is not None:
         hierarchy = SIZES[dim]
     given = load("module", target_module)
-    criterion = loss if loss == "mse" else load("loss", loss)
     with progress_bar("audit") as progress:
         result = audit(
-            given, loss=criterion, hierarchy=hierarchy, dim=dim, progress=progress, **options
+            given, loss=load_loss(loss), hierarchy=hierarchy, dim=dim, progress=progress, **options
         )
     document = result.to_dict()
     if output is not None:
@@ -102,6 +101,7 @@ def audit_command(
 
 def _show(document: dict[str, Any], parameters: bool, output: Path | None) -> None:
     from gradconv.audit import present
+    from gradconv.audit.findings import STYLES, finding_lines
 
     console = make_console()
     setup = document["provenance"]["configuration"]
@@ -112,9 +112,9 @@ def _show(document: dict[str, Any], parameters: bool, output: Path | None) -> No
     for line in (*present.undecided_lines(document), present.aliasing_line(document)):
         if line:
             console.print(line, style="dim", markup=False)
-    styles = {"breaks": "bold red", "suspect": "yellow", "limits": "yellow"}
-    for finding, text in zip(document["findings"], present.finding_lines(document), strict=True):
-        console.print(text, style=styles.get(finding["severity"], "dim"), markup=False)
+    lines = finding_lines(document, "layer")
+    for finding, text in zip(document["findings"], lines, strict=True):
+        console.print(text, style=STYLES.get(finding["severity"], "dim"), markup=False)
     for note in document["notes"]:
         console.print(f"note: {note}", style="dim", markup=False)
     if output is not None:

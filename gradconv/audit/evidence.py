@@ -11,10 +11,11 @@ import torch
 
 from gradconv.audit.effects import TENTH, Effect
 from gradconv.audit.experiments import PATHS, Acting, Gaps, gaps
-from gradconv.audit.measure import Step
+from gradconv.audit.measure import Tick
 from gradconv.audit.probes import Response, input_power, response, shift_error
-from gradconv.audit.subject import ROOT, Subject
+from gradconv.audit.subject import Subject
 from gradconv.audit.trace import Call, trace
+from gradconv.nn.evaluation import ROOT, WHOLE, by_layer
 from gradconv.samplers import Sampler
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Evidence:
     Parameters
     ----------
     subject, data, result, stochastic, step
-        As in `gradconv.audit.findings.find`.
+        As in `gradconv.audit.explaining.find`.
     layers : dict of str to list of str
         Parameters that take a gradient, by the layer that owns them.
     base : Gaps
@@ -54,7 +55,7 @@ class Evidence:
     data: Sampler
     result: Audit
     stochastic: bool
-    step: Step
+    step: Tick
     layers: dict[str, list[str]]
     base: Gaps
     paths: int
@@ -71,8 +72,6 @@ class Evidence:
 
     def verdict(self, layer: str) -> str:
         """Worse verdict of a layer's gaps; of the whole's for what owns no parameters."""
-        from gradconv.audit.result import WHOLE
-
         return self.result.group_verdict(layer if layer in self.layers else WHOLE)
 
     def broken(self, layer: str) -> bool:
@@ -108,12 +107,10 @@ class Evidence:
 
 
 def gather(
-    subject: Subject, data: Sampler, result: Audit, stochastic: bool, step: Step
+    subject: Subject, data: Sampler, result: Audit, stochastic: bool, step: Tick
 ) -> Evidence:
     """Run the module once a level and probe every layer with what it was given there."""
-    layers: dict[str, list[str]] = {}
-    for name in subject.parameters:
-        layers.setdefault(name.rpartition(".")[0] or ROOT, []).append(name)
+    layers = by_layer(subject.parameters)
     sample = result.samples["whole"]
     paths = min(PATHS, sample.replicates)
     squares = {

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 
 from gradconv.audit.effects import Effect, compare
-from gradconv.audit.subject import ROOT, Subject
+from gradconv.audit.subject import Subject
 from gradconv.errors import InputError
+from gradconv.nn.evaluation import ROOT
 from gradconv.samplers import Sampler
 
 if TYPE_CHECKING:
-    from gradconv.audit.measure import Step
+    from gradconv.audit.measure import Tick
 
 PATHS = 8
 WINDOW = 3  # finest pairs whose slope is compared
@@ -54,7 +55,7 @@ class Gaps:
 
 
 def gaps(
-    subject: Subject, data: Sampler, paths: int, step: Step, intervention: Acting
+    subject: Subject, data: Sampler, paths: int, step: Tick, intervention: Acting
 ) -> Gaps | None:
     """Measure the gaps of the first paths under an intervention.
 

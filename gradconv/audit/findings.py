@@ -1,34 +1,26 @@
-"""Findings: which layers break convergence and why, each with the number that shows it.
-
-A cause is found by evidence, not by the name of a class: a habit is taken away and the gaps are
-measured again, a layer is probed on two meshes, the loss is called on the same functions.
-"""
+"""A finding: one cause at one place, with the number that shows it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gradconv.audit.measure import Step
-from gradconv.audit.subject import Subject
-from gradconv.samplers import Sampler
-
-if TYPE_CHECKING:
-    from gradconv.audit.result import Audit
+from gradconv.rate_records import number
 
 # From grave to slight.
 SEVERITIES = ("breaks", "suspect", "limits", "latent", "note")
-UNEXPLAINED = "unexplained"
+STYLES = {"breaks": "bold red", "suspect": "yellow", "limits": "yellow"}  # of a terminal
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One cause at one layer.
+    """One cause at one place.
 
     Parameters
     ----------
-    layer : str
-        Dotted name; ``"(module)"``, ``"(loss)"`` or ``"(data)"`` for what is no layer.
+    where : str
+        A layer's dotted name, or ``"(module)"``, ``"(loss)"`` or ``"(data)"`` for what is none. Of
+        a training loop a term, ``"term 2 (n=64, 32)"``, or ``"(step)"``.
     cause : str
         In a few words.
     sentence : str
@@ -36,24 +28,25 @@ class Finding:
     number : float
         The number.
     severity : {"breaks", "suspect", "limits", "latent", "note"}
-        The layer's gap diverges or stalls, and this explains it; the gap is undecided and not seen
-        to fall with h, and this would explain it; it makes the gap larger or its order lower; it
-        does no harm on these data, and would on others; it is worth knowing. What an experiment
-        shows counts only if the whole interval of its effect lies beyond the threshold.
+        Of a layer: its gap diverges or stalls, and this explains it; the gap is undecided and not
+        seen to fall with h, and this would explain it; it makes the gap larger or its order lower;
+        it does no harm on these data, and would on others; it is worth knowing. What an experiment
+        shows counts only if the whole interval of its effect lies beyond the threshold. Of a loop:
+        the mean of what it adds up is not the finest mesh's gradient, or not that of the data;
+        (never suspect); the mean is right, but variance or cost are not what they should be; it
+        does no harm to this module and would to others; it is worth knowing.
     """
 
-    layer: str
+    where: str
     cause: str
     sentence: str
     number: float
     severity: str
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the finding as JSON values."""
-        from gradconv.rate_records import number
-
+    def to_dict(self, place: str) -> dict[str, Any]:
+        """Return the finding as JSON values; `place` is the key of `where`, layer or term."""
         return {
-            "layer": self.layer,
+            place: self.where,
             "cause": self.cause,
             "sentence": self.sentence,
             "number": number(self.number),
@@ -61,61 +54,8 @@ class Finding:
         }
 
 
-def explain_steps(subject: Subject) -> int:
-    """How many steps `find` may take."""
-    from gradconv.audit.experiments import PATHS
-
-    return 2 * PATHS
-
-
-def find(
-    subject: Subject, data: Sampler, result: Audit, stochastic: bool, step: Step
-) -> tuple[Finding, ...]:
-    """Look for every known cause.
-
-    Parameters
-    ----------
-    subject : Subject
-        The module.
-    data : Sampler
-        Its inputs and targets.
-    result : Audit
-        What was measured.
-    stochastic : bool
-        Whether the module draws random numbers.
-    step : callable
-        Called after each path of an experiment.
-
-    Returns
-    -------
-    tuple of Finding
-        Gravest first. A layer that breaks without a known cause has one that says so.
-    """
-    from gradconv.audit import habits, kernels, scales
-    from gradconv.audit.evidence import gather
-
-    evidence = gather(subject, data, result, stochastic, step)
-    found = [
-        *scales.loss_scale(evidence),
-        *scales.data_route(evidence),
-        *habits.experiments(evidence),
-        *kernels.tied_and_noisy(evidence),
-        *scales.sizes(evidence),
-        *scales.positions(evidence),
+def finding_lines(found: dict[str, Any], place: str) -> list[str]:
+    """One line a finding of a document: severity, place, cause and the sentence with its number."""
+    return [
+        f"{f['severity']}: {f[place]}: {f['cause']}: {f['sentence']}" for f in found["findings"]
     ]
-    explained = {f.layer for f in found if f.severity == "breaks"}
-    general = any(f.severity == "breaks" and f.layer.startswith("(") for f in found)
-    for layer in evidence.layers:
-        if evidence.broken(layer) and layer not in explained and not general:
-            rate = result.rate("rms_gap", layer)
-            found.append(
-                Finding(
-                    layer,
-                    UNEXPLAINED,
-                    f"its gap {evidence.verdict(layer)} and none of the experiments explains it",
-                    rate.order,
-                    "breaks",
-                )
-            )
-    found.sort(key=lambda f: SEVERITIES.index(f.severity))
-    return tuple(found)

@@ -29,7 +29,7 @@ def experiments(evidence: Evidence) -> list[Finding]:
     ):
         if evidence.acts(intervention):
             found += _judged(evidence, cause, intervention)
-    named = {f.layer for f in found if f.cause == STOCHASTIC}
+    named = {f.where for f in found if f.cause == STOCHASTIC}
     for layer, change in evidence.noisy.items():
         if layer not in named:
             sentence = (

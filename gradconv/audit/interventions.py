@@ -17,8 +17,9 @@ import torch.nn.functional as functional
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from gradconv.audit.subject import ROOT, Subject
+from gradconv.audit.subject import Subject
 from gradconv.audit.trace import Whereabouts
+from gradconv.nn.evaluation import ROOT
 
 CONVOLUTIONS = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
 POOLS: dict[Any, int] = {
@@ -63,7 +64,6 @@ class Intervention(TorchFunctionMode):
     """
 
     words: ClassVar[str]
-    finest_first: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -164,7 +164,6 @@ class HeldStatistics(Intervention):
     """
 
     words = "with its statistics held at those of the finest mesh"
-    finest_first = True
 
     def __init__(self) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ from gradconv.audit.evidence import Evidence
 from gradconv.audit.experiments import BandLimit
 from gradconv.audit.findings import Finding
 from gradconv.audit.probes import Response, mismatch
-from gradconv.audit.subject import ROOT
+from gradconv.nn.evaluation import ROOT
 
 TIED = "kernel tied to the grid"
 UNRESOLVED = "kernel not resolved by these meshes"

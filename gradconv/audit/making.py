@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
-from gradconv.audit.subject import (
-    FACTORY_KEY,
-    MODES,
-    Subject,
-    convert,
-)
-from gradconv.errors import InputError, shortened
+from gradconv.audit.subject import Subject
+from gradconv.errors import InputError
+from gradconv.loading import name_of
 from gradconv.mesh import MeshHierarchy
-from gradconv.nn.evaluation import Loss, Output, first_line, mean_square
-from gradconv.nn.fitting.probe import copied
-from gradconv.nn.random_state import start_random_state
+from gradconv.nn import making
+from gradconv.nn.evaluation import Loss, Output, as_loss
+from gradconv.nn.making import FACTORY_KEY, cast, copied, made_for_meshes, set_mode
 from gradconv.problem import Problem
 
 
@@ -43,35 +37,26 @@ def build(
         If it is no module and makes none, cannot be copied, has no parameter to audit, or has
         parameters that change with the mesh.
     """
-    if loss != "mse" and not callable(loss):
-        raise InputError(f"`loss` must be 'mse' or a callable; got {shortened(loss)}")
-    if mode is not None and mode not in MODES:
-        raise InputError(f"`mode` must be train, eval or None; got {shortened(mode)}")
+    criterion = as_loss(loss)
     if isinstance(given, nn.Module):
-        modules = [_copied(given)] * len(hierarchy)
+        modules = [copied(given)] * len(hierarchy)
         name = type(given).__name__
-    elif callable(given):
-        modules = _made(given, hierarchy, seed)
-        name = getattr(given, "__qualname__", type(given).__qualname__)
     else:
-        raise InputError(
-            f"`module` must be a torch.nn.Module or a callable that makes one; "
-            f"got {shortened(given)}"
-        )
+        modules = made_for_meshes(given, hierarchy.meshes, seed)
+        name = name_of(given)
     subject = Subject(
         name,
         modules,
         hierarchy.meshes,
-        mean_square if isinstance(loss, str) else loss,
+        criterion,
         output,
         seed,
         device,
         getattr(torch, dtype),
     )
     for module in _distinct(modules):
-        _cast(module, subject)
-        if mode is not None:
-            module.train(mode == "train")
+        cast(module, device, subject.dtype)
+        set_mode(module, mode)
     if mode is None and not subject.reference.training:
         subject.note("the module is in evaluation mode and is audited in it")
     return subject
@@ -114,7 +99,7 @@ def initialise(subject: Subject, x: torch.Tensor) -> None:
         if any(isinstance(p, UninitializedParameter) for p in module.parameters()):
             with torch.no_grad():
                 subject.predict(level, x, FACTORY_KEY)
-            _cast(module, subject)
+            cast(module, subject.device, subject.dtype)
     subject.note(
         f"lazy parameters ({', '.join(dict.fromkeys(lazy))}) were initialised in the copy "
         "by the seed; those of the module itself are untouched"
@@ -123,18 +108,17 @@ def initialise(subject: Subject, x: torch.Tensor) -> None:
 
 def output_channels(subject: Subject, problem: Problem) -> int | None:
     """Channels of the module's output on the coarsest mesh, if it is a field of that mesh."""
-    x = torch.zeros(1, problem.channels, *subject.meshes[0].shape, dtype=torch.float64)
-    initialise(subject, x)
-    with torch.no_grad():
-        made = subject.predict(0, x, 0)
-    field = isinstance(made, torch.Tensor) and made.ndim == problem.dim + 2
-    count = int(made.shape[1]) if field else problem.channels
-    if count == problem.channels:
-        return None
-    subject.note(
-        f"the output has {count} channels, the input {problem.channels}: the target repeats "
-        "the signal's channels in turn"
-    )
+
+    def predict(x: torch.Tensor) -> Any:
+        initialise(subject, x)
+        return subject.predict(0, x, 0)
+
+    count = making.output_channels(predict, problem, subject.meshes[0])
+    if count is not None:
+        subject.note(
+            f"the output has {count} channels, the input {problem.channels}: the target repeats "
+            "the signal's channels in turn"
+        )
     return count
 
 
@@ -170,84 +154,3 @@ def _learnt(buffer: str) -> bool:
 
 def _distinct(modules: list[nn.Module]) -> list[nn.Module]:
     return list(dict.fromkeys(modules))
-
-
-def _copied(module: nn.Module) -> nn.Module:
-    try:
-        return copied(module, "module")
-    except InputError as error:
-        raise InputError(f"{error} (a factory that makes the module does as well)") from error
-
-
-def _made(factory: Callable[..., Any], hierarchy: MeshHierarchy, seed: int) -> list[nn.Module]:
-    style = _style(factory)
-    if style == "none":
-        return [_call(factory, seed)] * len(hierarchy)
-    keyword = style.startswith("keyword ")
-    modules = []
-    for mesh in hierarchy.meshes:
-        name = style.removeprefix("keyword ")
-        value: Any = mesh if name == "mesh" else mesh.n
-        modules.append(
-            _call(factory, seed, **{name: value}) if keyword else _call(factory, seed, value)
-        )
-    return modules
-
-
-def _style(factory: Callable[..., Any]) -> str:
-    """How a factory wants to be called: with ``n`` or ``mesh`` by keyword, n by position, bare."""
-    try:
-        signature = inspect.signature(factory)
-    except (TypeError, ValueError):
-        return "none"
-    kinds = inspect.Parameter
-    accepted = [
-        p
-        for p in signature.parameters.values()
-        if p.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY)
-    ]
-    required = [p for p in accepted if p.default is kinds.empty]
-    for p in accepted:
-        if p.name in ("n", "mesh") and all(r.name == p.name for r in required):
-            return "none" if p.kind == kinds.POSITIONAL_ONLY else f"keyword {p.name}"
-    if not required:
-        return "none"
-    if len(required) == 1 and required[0].kind != kinds.KEYWORD_ONLY:
-        return "position"
-    raise InputError(
-        "`module` factory must be called without arguments, or with `n` or `mesh`; "
-        f"got one that needs {', '.join(p.name for p in required)}"
-    )
-
-
-def _call(factory: Callable[..., Any], seed: int, *args: Any, **kwargs: Any) -> nn.Module:
-    start_random_state(seed, FACTORY_KEY)  # the same weights on every mesh, and in every run
-    try:
-        made = factory(*args, **kwargs)
-    except Exception as error:  # each factory has errors of its own
-        shown = ", ".join([*map(str, args), *(f"{k}={v}" for k, v in kwargs.items())])
-        raise InputError(
-            f"`module` factory must make a module; called with ({shown}) it raised "
-            f"{type(error).__name__}: {first_line(error)}"
-        ) from error
-    if not isinstance(made, nn.Module):
-        raise InputError(f"`module` factory must make a torch.nn.Module; got {shortened(made)}")
-    return made
-
-
-def _cast(module: nn.Module, subject: Subject) -> None:
-    """Move a module to the device and precision; `Module.to` would drop imaginary parts."""
-    kinds = (subject.dtype, subject.complex_dtype)
-    for owner in module.modules():
-        if any(isinstance(p, UninitializedParameter) for p in owner.parameters(recurse=False)):
-            owner.to(subject.device, subject.dtype)  # they have no data yet to be moved
-    for p in module.parameters():
-        if isinstance(p, UninitializedParameter):
-            continue
-        p.data = p.data.to(subject.device, convert(p.data, *kinds))
-        p.grad = None
-    for owner in module.modules():
-        for name, buffer in list(owner.named_buffers(recurse=False)):
-            moved = buffer.to(subject.device, convert(buffer, *kinds))
-            if moved is not buffer:
-                setattr(owner, name, moved)

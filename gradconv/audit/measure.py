@@ -24,7 +24,7 @@ ROWS = 2**14  # coordinates factorised at once
 STEPS_OF_ROUNDING = 8.0  # size of the disturbance that measures rounding, in epsilons
 ROUNDING_KEY = 2**21
 
-Step = Callable[[], None]
+Tick = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Gradients:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Scheme:
     """How the gradients fit into the memory.
 
     Parameters
@@ -72,11 +72,17 @@ class Plan:
 
 def plan(
     subject: Subject, data: Sampler, replicates: int, memory: float, explain: bool = False
-) -> Plan:
+) -> Scheme:
     """Fit the gradients into the memory.
 
     Parameters
     ----------
+    subject : Subject
+        The module.
+    data : Sampler
+        Its inputs and targets.
+    replicates : int
+        Sample paths.
     memory : float
         Bound in bytes on what the audit holds beyond the module that was given.
     explain : bool
@@ -104,14 +110,14 @@ def plan(
             f"{(needed + 8 * vectors) / GIB:.3g} GiB here; got {memory / GIB:.3g} GiB"
         )
     columns = min(left, total)
-    return Plan(replicates, columns, -(-total // columns), needed)
+    return Scheme(replicates, columns, -(-total // columns), needed)
 
 
 def _components(parameter: torch.Tensor) -> int:
     return parameter.numel() * (2 if parameter.is_complex() else 1)
 
 
-def measure(subject: Subject, data: Sampler, plan: Plan, step: Step) -> Gradients:
+def measure(subject: Subject, data: Sampler, scheme: Scheme, step: Tick) -> Gradients:
     """Compute the gradients of all paths on all levels, and measure their rounding.
 
     Parameters
@@ -120,7 +126,7 @@ def measure(subject: Subject, data: Sampler, plan: Plan, step: Step) -> Gradient
         The module.
     data : Sampler
         Its inputs and targets.
-    plan : Plan
+    scheme : Scheme
         From `plan`.
     step : callable
         Called after each path.
@@ -130,11 +136,11 @@ def measure(subject: Subject, data: Sampler, plan: Plan, step: Step) -> Gradient
     ends = np.cumsum(sizes)
     levels = len(subject.meshes)
     factors: dict[str, np.ndarray] = {}
-    norms = np.zeros((len(names), plan.replicates, levels))
-    for start in range(0, int(ends[-1]), plan.columns):
-        stop = min(start + plan.columns, int(ends[-1]))
-        block = np.empty((plan.replicates, levels, stop - start))
-        for replicate in range(plan.replicates):
+    norms = np.zeros((len(names), scheme.replicates, levels))
+    for start in range(0, int(ends[-1]), scheme.columns):
+        stop = min(start + scheme.columns, int(ends[-1]))
+        block = np.empty((scheme.replicates, levels, stop - start))
+        for replicate in range(scheme.replicates):
             for level, (x, y) in enumerate(data.path(replicate)):
                 found = subject.gradient(level, x, y, replicate)
                 flat = torch.cat([found[name] for name in names])
@@ -150,13 +156,13 @@ def measure(subject: Subject, data: Sampler, plan: Plan, step: Step) -> Gradient
                 piece = block[..., first - start : last - start]
                 factors[name] = compressed(factors.get(name), piece)
         del block
-    shape = (plan.replicates, levels, -1)
+    shape = (scheme.replicates, levels, -1)
     paths = {name: from_gaps(factors[name].reshape(shape)) for name in names}
     rounding = _rounding(subject, data)
     magnitude = {
         name: np.maximum(norms[i].max(axis=0), rounding[name]) for i, name in enumerate(names)
     }
-    return Gradients(paths, magnitude, plan.passes)
+    return Gradients(paths, magnitude, scheme.passes)
 
 
 def to_gaps(gradients: np.ndarray) -> np.ndarray:

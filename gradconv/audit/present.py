@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradconv.audit.figure import said
+from gradconv.audit.findings import finding_lines
 from gradconv.provenance import origin_line, provenance
 from gradconv.rate_records import STYLES, interval_text, number, order_text, rate_record
 from gradconv.statistics import QUANTITIES
@@ -34,7 +34,7 @@ def document(audit: Audit) -> Record:
         "rates": list(_rates(audit)),
         "levels": list(_levels(audit)),
         "aliasing": _aliasing(audit),
-        "findings": [f.to_dict() for f in audit.findings],
+        "findings": [f.to_dict("layer") for f in audit.findings],
         "notes": list(audit.notes),
     }
 
@@ -158,13 +158,6 @@ def undecided_lines(found: Record) -> list[str]:
     ]
 
 
-def finding_lines(found: Record) -> list[str]:
-    """One line a finding: severity, layer, cause and the sentence with its number."""
-    return [
-        f"{f['severity']}: {f['layer']}: {f['cause']}: {f['sentence']}" for f in found["findings"]
-    ]
-
-
 def markdown(found: Record) -> str:
     """Lay an audit out as a Markdown page."""
     setup = found["provenance"]["configuration"]
@@ -181,7 +174,7 @@ def markdown(found: Record) -> str:
     ]
     for title, entries in (
         ("Undecided", undecided_lines(found)),
-        ("Findings", finding_lines(found)),
+        ("Findings", finding_lines(found, "layer")),
         ("Aliasing", [aliasing_line(found)] if found["aliasing"] else []),
         ("Notes", found["notes"]),
     ):
@@ -198,11 +191,6 @@ def write(audit: Audit, folder: Path) -> None:
     found = document(audit)
     write_atomically(folder / "audit.json", (json.dumps(found, allow_nan=False) + "\n").encode())
     write_atomically(folder / "table.md", markdown(found).encode())
-    stream = io.BytesIO(_netcdf(audit))
-    write_atomically(folder / "audit.nc", stream.getvalue())
+    write_atomically(folder / "audit.nc", bytes(audit.data.to_netcdf(engine="h5netcdf")))
     figure = audit_figure(found)
     write_figure(folder / "figure", figure)
-
-
-def _netcdf(audit: Audit) -> bytes:
-    return bytes(audit.data.to_netcdf(engine="h5netcdf"))

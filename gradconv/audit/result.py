@@ -15,6 +15,7 @@ from gradconv.audit.findings import Finding
 from gradconv.bootstrap import estimate
 from gradconv.errors import InputError, unknown_name
 from gradconv.mesh import MeshHierarchy
+from gradconv.nn.evaluation import WHOLE
 from gradconv.rates import Rate
 from gradconv.statistics import QUANTITIES, GradientSample
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     import xarray as xr
     from rich.table import Table
 
-WHOLE = "whole"
 GAPS = ("rms_gap", "mean_gap")
 RANKS = ("diverges", "stalls", "undecided", "converges", "exact")
 LONG_NAMES = {

@@ -11,7 +11,7 @@ import torch
 from gradconv.audit.evidence import Evidence
 from gradconv.audit.findings import Finding
 from gradconv.audit.habits import NOT_NESTED
-from gradconv.audit.subject import ROOT
+from gradconv.nn.evaluation import ROOT
 from gradconv.samplers import ProblemSampler, TensorSampler
 
 LOSS, DATA = "(loss)", "(data)"
@@ -74,7 +74,7 @@ def data_route(evidence: Evidence) -> list[Finding]:
     if isinstance(data, ProblemSampler):
         restriction, route = data.problem.restriction, data.problem.route
     elif isinstance(data, TensorSampler):
-        restriction, route = data.restriction, data.route
+        restriction, route = data.restricting.map, data.route
     else:
         return []
     if route != "direct" or restriction.nested:

@@ -15,14 +15,11 @@ from gradconv.nn.evaluation import (
     flat_gradients,
     loss_value,
     pick,
+    placed,
     run_module,
     trainable,
 )
 from gradconv.nn.random_state import start_random_state
-
-MODES = ("train", "eval")
-ROOT = "(module)"  # the layer that the module itself is, if it owns parameters directly
-FACTORY_KEY = 2**20  # random streams of making, apart from those of sample paths
 
 
 @dataclass
@@ -43,6 +40,12 @@ class Subject:
         What of the output is the prediction.
     seed : int
         Seed of the random state that evaluations start from.
+    device : str
+        ``"cpu"`` or a torch device.
+    dtype : torch.dtype
+        Precision of the modules and their inputs.
+    notes : list of str
+        Choices that were made, each once.
     """
 
     name: str
@@ -73,18 +76,9 @@ class Subject:
         """Parameters of the finest level's module that take a gradient, by name."""
         return trainable(self.reference)
 
-    @property
-    def complex_dtype(self) -> torch.dtype:
-        """The complex partner of `dtype`."""
-        return torch.complex128 if self.dtype == torch.float64 else torch.complex64
-
     def place(self, value: Any) -> Any:
         """Move a tensor (or a nest of them) to the device, reals in the audit's precision."""
-        if isinstance(value, torch.Tensor):
-            return value.to(self.device, convert(value, self.dtype, self.complex_dtype))
-        if isinstance(value, (list, tuple)):
-            return type(value)(self.place(v) for v in value)
-        return value
+        return placed(value, self.device, self.dtype)
 
     def reset(self, level: int, *key: int) -> None:
         """Give buffers and random state their values at the start of an evaluation."""
@@ -148,10 +142,3 @@ class Subject:
         """Add to the notes once."""
         if text not in self.notes:
             self.notes.append(text)
-
-
-def convert(value: torch.Tensor, real: torch.dtype, complex_: torch.dtype) -> torch.dtype:
-    """Precision that a tensor takes in the audit: integers and truth values keep theirs."""
-    if value.is_complex():
-        return complex_
-    return real if value.is_floating_point() else value.dtype

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from gradconv.audit.subject import ROOT, Subject
+from gradconv.audit.subject import Subject
+from gradconv.nn.evaluation import ROOT
 
 
 @dataclass

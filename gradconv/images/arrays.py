@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gradconv.images.base import Photographs, luma
+from gradconv.images.base import Photographs, with_channels
 
 
 class ArrayPhotographs(Photographs):
@@ -25,7 +25,7 @@ class ArrayPhotographs(Photographs):
     def __init__(self, name: str, split: str, images: dict[str, np.ndarray], channels: int) -> None:
         self.name, self.split, self.channels = name, split, channels
         self.titles = list(images)
-        self._images = [_with_channels(image, channels) for image in images.values()]
+        self._images = [with_channels(image, channels) for image in images.values()]
         self.sizes = np.array([i.shape[1:] for i in self._images], dtype=int).reshape(-1, 2)
 
     def __getitem__(self, index: int) -> np.ndarray:
@@ -65,7 +65,7 @@ class StackPhotographs(Photographs):
 
     def __getitem__(self, index: int) -> np.ndarray:
         _, images, place = self._find(index)
-        return _with_channels(np.asarray(images[place]), self.channels)
+        return with_channels(np.asarray(images[place]), self.channels)
 
     def title(self, index: int) -> str:
         """File and index in it."""
@@ -84,7 +84,3 @@ def held_back(count: int, split: str) -> np.ndarray:
     """Indices of the training images (nine of ten) or of those kept for validation (each tenth)."""
     indices = np.arange(count)
     return indices[(indices % 10 == 9) == (split == "validation")]
-
-
-def _with_channels(image: np.ndarray, channels: int) -> np.ndarray:
-    return luma(image) if channels == 1 and image.shape[0] == 3 else image

@@ -127,6 +127,11 @@ def luma(colour: np.ndarray) -> np.ndarray:
     return np.minimum(made, np.float32(1))[None]
 
 
+def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
+    """Reduce a colour image to luma if it is to have one channel."""
+    return luma(image) if channels == 1 and image.shape[0] == 3 else image
+
+
 def split_by_name(names: Sequence[str]) -> dict[str, list[str]]:
     """Split photographs by a hash of their names.
 

@@ -53,7 +53,7 @@ class Cifar10(ImageSource):
         return StackPhotographs(self.spec, split, stacks, channels)
 
     def fingerprint(self) -> str:
-        """SHA-256 over size and both ends of the batches."""
+        """SHA-256 over name, size and both ends of the batches."""
         files = self._files(TRAIN + TEST)
         return fingerprint_files(files[0].parent, files)
 

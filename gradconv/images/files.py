@@ -13,7 +13,7 @@ import numpy as np
 
 from gradconv.errors import InputError
 from gradconv.fields.photograph import LARGEST_IMAGE, _read_image, _scaled, _silent_decoders
-from gradconv.images.base import Photographs, luma
+from gradconv.images.base import Photographs, with_channels
 
 CACHE = 512 * 2**20  # bytes of decoded images kept by one split
 GREY_MODES = ("1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
@@ -82,7 +82,7 @@ class FilePhotographs(Photographs):
                 f"`data` {self.name}: {path} has changed since it was checked: "
                 f"{tuple(self.sizes[index])} pixels then, {image.shape[1:]} now"
             )
-        return luma(image) if self.channels == 1 and image.shape[0] == 3 else image[: self.channels]
+        return with_channels(image, self.channels)
 
 
 def decode(path: Path, source: str) -> np.ndarray:

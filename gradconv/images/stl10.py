@@ -54,7 +54,7 @@ class Stl10(ImageSource):
         return StackPhotographs(self.spec, split, stacks, channels)
 
     def fingerprint(self) -> str:
-        """SHA-256 over size and both ends of the files."""
+        """SHA-256 over name, size and both ends of the files."""
         folder = self._folder()
         return fingerprint_files(folder, [f for n in IMAGES_IN if (f := folder / n).is_file()])
 

@@ -17,12 +17,12 @@ from torch import nn
 
 from gradconv.errors import InputError, shortened
 from gradconv.mesh import MeshHierarchy
-from gradconv.multilevel.allocation import Allocation, Allotment, Fixed, TermMoments, levels_above
+from gradconv.multilevel.allocation import Allocation, Allotment, Fixed, levels_above
 from gradconv.multilevel.costs.model import CostModel
 from gradconv.multilevel.costs.plan import check_whole, pass_size
 from gradconv.multilevel.evaluator import Evaluator, split
 from gradconv.multilevel.moments import Moments, MomentSums, moments_of
-from gradconv.multilevel.optimum import ControlWeights, control_weights, given_weights
+from gradconv.multilevel.pilots import Pilots
 from gradconv.multilevel.repeats import Repeats
 from gradconv.nn.evaluation import Loss, Output
 from gradconv.samplers import as_sampler
@@ -63,7 +63,7 @@ class MultilevelGradient:
 
     Parameters
     ----------
-    model : Module
+    module : Module
         Takes inputs of shape ``(B, C, *n)`` on every mesh; used as it is, in its mode.
     loss : "mse" or callable
         ``loss(prediction, target) -> scalar``, a mean over the batch. "mse" is ½ Σ_channels
@@ -96,7 +96,7 @@ class MultilevelGradient:
         Samples of a pass at most on the finest mesh, and as many cells on coarser ones: bounds the
         memory, which is that of the largest pass.
     output : int, str, callable or None
-        What of the model's output is the prediction.
+        What of the module's output is the prediction.
     seed : int
         Of data made here, of random rounding, and of stochastic models.
 
@@ -108,7 +108,8 @@ class MultilevelGradient:
     Notes
     -----
     Samples are numbered, and every term of every step takes the next numbers: terms and steps are
-    independent, and nothing repeats but a finite data set in its epochs.
+    independent, and nothing repeats but a finite data set in its epochs. Training runs add up the
+    plain sum with fixed numbers in fewer passes (`gradconv.train.gradient.StepGradient`).
 
     References
     ----------
@@ -121,9 +122,9 @@ class MultilevelGradient:
     >>> from gradconv.multilevel import MultilevelGradient
     >>> levels = MeshHierarchy.powers_of_two(1, 3, 6)
     >>> data = Problem("stencil", noise="pixel:0.5", dim=1)
-    >>> model = torch.nn.Conv1d(1, 1, 3, padding=1, padding_mode="circular", dtype=torch.float64)
-    >>> estimate = MultilevelGradient(model, "mse", data, levels, (128, 64, 32, 16))
-    >>> optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+    >>> module = torch.nn.Conv1d(1, 1, 3, padding=1, padding_mode="circular", dtype=torch.float64)
+    >>> estimate = MultilevelGradient(module, "mse", data, levels, (128, 64, 32, 16))
+    >>> optimiser = torch.optim.SGD(module.parameters(), lr=0.1)
     >>> optimiser.zero_grad()
     >>> step = estimate.backward()
     >>> optimiser.step()
@@ -133,7 +134,7 @@ class MultilevelGradient:
 
     def __init__(
         self,
-        model: nn.Module,
+        module: nn.Module,
         loss: str | Loss,
         sampler: Any,
         hierarchy: MeshHierarchy,
@@ -153,54 +154,35 @@ class MultilevelGradient:
         self.sampler = as_sampler(
             sampler, hierarchy, restriction=restriction, route=route, seed=seed
         )
-        self.evaluator = Evaluator(model, loss, self.sampler, output=output, seed=seed)
+        self.evaluator = Evaluator(module, loss, self.sampler, output=output, seed=seed)
         self.hierarchy, self.seed = hierarchy, seed
         levels = len(hierarchy)
         if not isinstance(allocation, Allocation):
             allocation = Fixed(allocation)
         allocation.check(levels)
-        self.allocation = allocation
         if costs is not None and not isinstance(costs, CostModel):
             raise InputError(f"`costs` must be a CostModel; got {shortened(costs)}")
-        self.costs = costs or CostModel.work_units(levels, hierarchy.dim)
-        if len(self.costs.gradient) != levels:
+        costs = costs or CostModel.work_units(levels, hierarchy.dim)
+        if len(costs.gradient) != levels:
             raise InputError(
-                f"`costs` must have one value a level, {levels}; got {len(self.costs.gradient)}"
+                f"`costs` must have one value a level, {levels}; got {len(costs.gradient)}"
             )
-        check_whole("pilot", pilot, 2)
         if microbatch is not None:
             check_whole("microbatch", microbatch, 1)
-        if isinstance(overhead, bool) or not isinstance(overhead, (int, float)) or overhead < 0:
-            raise InputError(f"`overhead` must be a fraction >= 0; got {shortened(overhead)}")
-        self.pilot_samples, self.overhead, self.microbatch = pilot, float(overhead), microbatch
-        self._adapt_weights = control == "optimal"
-        self.control = given_weights(None if self._adapt_weights else control, levels)
-        self.moments: Moments | None = None
+        self.microbatch = microbatch
+        self.pilots = Pilots(allocation, costs, control, pilot, overhead)
         self.steps = 0
         self._next = 0  # the next sample that nothing has seen
-        self._due = 0  # the step before which a pilot is due
         self._repeats = Repeats(self.sampler)
         if moments is not None:
             if len(moments) != levels:
                 raise InputError(
                     f"`moments` must have one value a level, {levels}; got {len(moments)}"
                 )
-            self._take(moments)
-
-    @property
-    def needs_moments(self) -> bool:
-        """Whether pilots are run."""
-        return self.allocation.needs_moments or self._adapt_weights
-
-    @property
-    def term_costs(self) -> np.ndarray:
-        """C_l of one sample of each term: fine gradient, and coarse one unless its weight is 0."""
-        gradient = np.asarray(self.costs.gradient)
-        coarse = np.concatenate([[0.0], gradient[:-1]])
-        return np.asarray(gradient + coarse * (self.control.theta != 0))
+            self.pilots.take(moments, self.steps)
 
     def backward(self) -> Step:
-        """Add an estimate of the gradient to ``.grad`` of the model's parameters.
+        """Add an estimate of the gradient to ``.grad`` of the module's parameters.
 
         Returns
         -------
@@ -252,11 +234,13 @@ class MultilevelGradient:
             raise
 
     def _estimate(self) -> Step:
-        pilot_work = self._pilot_if_due()
-        terms = self._terms()
+        pilots, pilot_work = self.pilots, 0.0
+        if pilots.due(self.steps):
+            pilots.take(self.measure(pilots.samples), self.steps)
+            pilot_work = pilots.work
         generator = np.random.default_rng([self.seed, self.steps])
-        allotment = self.allocation.allot(terms, self.term_costs, generator)
-        above = levels_above(self.control.theta)
+        allotment = pilots.allocation.allot(pilots.terms, pilots.term_costs, generator)
+        above = levels_above(pilots.control.theta)
         loss, losses, cells = 0.0, np.full((2, len(self.hierarchy)), np.nan), 0
         for level, (count, factor) in enumerate(
             zip(allotment.counts, allotment.factors, strict=True)
@@ -264,7 +248,7 @@ class MultilevelGradient:
             if not count or above[level] == 0:
                 continue
             # sums of two samples' gradients: the parts of a term, each a mean over its passes
-            theta = float(self.control.theta[level])
+            theta = float(pilots.control.theta[level])
             parts = self._term(level, self._numbers(count), factor * above[level], theta)
             losses[:, level] = parts
             gap = parts[0] - (theta * parts[1] if theta else 0.0)
@@ -273,7 +257,7 @@ class MultilevelGradient:
         self._check_finite()
         self._repeats.finish()
         self.steps += 1
-        work = float(np.sum(np.asarray(allotment.counts) * self.term_costs * (above != 0)))
+        work = float(np.sum(np.asarray(allotment.counts) * pilots.term_costs * (above != 0)))
         fine, coarse = (tuple(float(v) for v in row) for row in losses)
         return Step(float(loss), fine, coarse, allotment, work, pilot_work, cells)
 
@@ -297,7 +281,7 @@ class MultilevelGradient:
                 continue
             if not bool(torch.isfinite(parameter.grad.to_dense()).all()):
                 raise InputError(
-                    f"`model` must have finite gradients; got NaN or infinity for {name}"
+                    f"`module` must have finite gradients; got NaN or infinity for {name}"
                 )
 
     @staticmethod
@@ -310,43 +294,8 @@ class MultilevelGradient:
         self._next = numbers.stop
         return numbers
 
-    def _terms(self) -> TermMoments | None:
-        if self.moments is None:
-            return None
-        return TermMoments.weighted(self.moments, self.control.theta)
-
-    def _pilot_if_due(self) -> float:
-        """Estimate the moments anew where that is due; gives the work that it took."""
-        if not self.needs_moments or self.steps < self._due:
-            return 0.0
-        self._take(self.measure(self.pilot_samples))
-        return self.pilot_work
-
-    @property
-    def pilot_work(self) -> float:
-        """Cost of one pilot."""
-        gradient = np.asarray(self.costs.gradient)
-        return float(self.pilot_samples * (gradient.sum() + gradient[:-1].sum()))
-
-    @property
-    def pilot_interval(self) -> int:
-        """Steps between pilots that keep their cost at most `overhead` of the steps'; 0: never."""
-        if not self.needs_moments or not self.overhead:
-            return 0
-        work = self.allocation.expected_cost(self._terms(), self.term_costs)
-        return max(1, int(np.ceil(self.pilot_work / (self.overhead * work))))
-
-    def _take(self, moments: Moments) -> None:
-        self.moments = moments
-        if self._adapt_weights:
-            gradient = np.asarray(self.costs.gradient)
-            plain = gradient + np.concatenate([[0.0], gradient[:-1]])
-            self.control = control_weights(moments, plain, gradient)
-        interval = self.pilot_interval
-        self._due = self.steps + interval if interval else 2**62
-
     def measure(self, samples: int) -> Moments:
-        """Moments of the terms from new samples; neither ``.grad`` nor the model changes.
+        """Moments of the terms from new samples; neither ``.grad`` nor the module changes.
 
         Parameters
         ----------
@@ -383,10 +332,7 @@ class MultilevelGradient:
         InputError
             If there are no moments: `moments` was not given and no pilot has run.
         """
-        terms = self._terms()
-        if terms is None:
-            raise InputError("`moments` must be given or measured by a pilot first; got none")
-        return self.allocation.predicted_variance(terms, self.term_costs)
+        return self.pilots.predicted_variance()
 
     def telescoping_error(self, samples: int = 4) -> float:
         """How far the sum over levels is from the finest gradient, if all terms share samples.
@@ -411,7 +357,8 @@ class MultilevelGradient:
                 "sequential"
             )
         numbers = self._numbers(samples)
-        theta, above = self.control.theta, levels_above(self.control.theta)
+        theta = self.pilots.control.theta
+        above = levels_above(theta)
         total: Any = 0.0
         for level in range(len(self.hierarchy)):
             levels = self._levels(level, float(theta[level]))
@@ -425,16 +372,8 @@ class MultilevelGradient:
         return float(np.linalg.norm(total - reference) / np.linalg.norm(reference))
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that later estimates depend on beside the model, as plain values."""
-        fields = None if self.moments is None else self.moments.to_dict()
-        return {
-            "steps": self.steps,
-            "next": self._next,
-            "due": self._due,
-            "moments": fields,
-            "theta": self.control.theta.tolist(),
-            "gain": self.control.gain,
-        }
+        """Everything that later estimates depend on beside the module, as plain values."""
+        return {"steps": self.steps, "next": self._next, **self.pilots.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken: the next estimates are those that would have come.
@@ -442,14 +381,10 @@ class MultilevelGradient:
         A data loader cannot be set back; its samples go on from where it is.
         """
         try:
-            moments = None if state["moments"] is None else Moments(**state["moments"])
-            theta, gain = np.asarray(state["theta"], dtype=float), float(state["gain"])
-            steps, following, due = (int(state[k]) for k in ("steps", "next", "due"))
+            steps, following = int(state["steps"]), int(state["next"])
+            self.pilots.load_state_dict(state)
         except (KeyError, TypeError) as error:
             raise InputError(
                 f"`state` must be what state_dict gave; got {shortened(state)}"
             ) from error
-        if theta.shape != (len(self.hierarchy),):
-            raise InputError(f"`state` must be of {len(self.hierarchy)} levels; got {len(theta)}")
-        self.moments, self.control = moments, ControlWeights(theta, gain)
-        self.steps, self._next, self._due = steps, following, due
+        self.steps, self._next = steps, following

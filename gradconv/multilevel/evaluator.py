@@ -1,10 +1,10 @@
-"""One pass of a model: its loss or gradient on one level, with errors that name the level."""
+"""One pass of a module: its loss or gradient on one level, with errors that name the level."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -15,15 +15,20 @@ from gradconv.errors import InputError, shortened
 from gradconv.nn.evaluation import (
     Loss,
     Output,
+    as_loss,
     flat_gradients,
     loss_value,
-    mean_square,
     pick,
+    placed,
     require_differentiable,
     run_module,
     trainable,
 )
-from gradconv.nn.random_state import preserved_random_state, start_random_state
+from gradconv.nn.random_state import (
+    preserved_buffers,
+    preserved_random_state,
+    start_random_state,
+)
 from gradconv.samplers import Batch, Sampler
 
 # Relative difference at which a loss of a batch given twice is no longer that of the batch: far
@@ -32,56 +37,54 @@ TWICE = 0.05
 
 
 class Evaluator:
-    """A model with its loss on the levels of a sampler.
+    """A module with its loss on the levels of a sampler.
 
-    The model is used as it is, in its mode. A model that draws random numbers starts both passes of
+    It is used as it is, in its mode. A module that draws random numbers starts both passes of
     a term from one random state; the caller's global generators are left as they were. Buffers
     (running statistics) keep only what the finest level's passes make of them.
 
     Parameters
     ----------
-    model : Module
+    module : Module
         Takes inputs of shape ``(B, C, *n)`` on every mesh.
     loss : "mse" or callable
         ``loss(prediction, target) -> scalar``, a mean over the batch.
     sampler : Sampler
         The data.
     output : int, str, callable or None
-        What of the model's output is the prediction.
+        What of the module's output is the prediction.
     seed : int
-        Seed of the random state of a stochastic model.
+        Seed of the random state of a stochastic module.
 
     Raises
     ------
     InputError
-        If an argument is of another kind, or the model has nothing to train.
+        If an argument is of another kind, or the module has nothing to train.
     """
 
     def __init__(
         self,
-        model: nn.Module,
+        module: nn.Module,
         loss: str | Loss,
         sampler: Sampler,
         *,
         output: Output = None,
         seed: int = 0,
     ) -> None:
-        if not isinstance(model, nn.Module):
-            raise InputError(f"`model` must be a torch.nn.Module; got {shortened(model)}")
-        if loss != "mse" and not callable(loss):
-            raise InputError(f"`loss` must be 'mse' or a callable; got {shortened(loss)}")
-        self.model, self.sampler, self.output, self.seed = model, sampler, output, seed
-        self.loss: Loss = mean_square if isinstance(loss, str) else loss
-        self.parameters = trainable(model)
+        if not isinstance(module, nn.Module):
+            raise InputError(f"`module` must be a torch.nn.Module; got {shortened(module)}")
+        self.module, self.sampler, self.output, self.seed = module, sampler, output, seed
+        self.loss = as_loss(loss)
+        self.parameters = trainable(module)
         if not self.parameters:
-            raise InputError("`model` must have a parameter that takes a gradient; it has none")
+            raise InputError("`module` must have a parameter that takes a gradient; it has none")
         reference = next(iter(self.parameters.values()))
         self.device, self.dtype = reference.device, reference.dtype
         if self.dtype.is_complex:
             self.dtype = torch.empty(0, dtype=self.dtype).real.dtype
         self.notes: list[str] = []
         self._is_mean = False
-        self._draws: dict[bool, bool] = {}  # by mode: whether the model draws random numbers
+        self._draws: dict[bool, bool] = {}  # by mode: whether the module draws random numbers
 
     @property
     def finest(self) -> int:
@@ -98,13 +101,8 @@ class Evaluator:
             self.notes.append(text)
 
     def place(self, value: Any) -> Any:
-        """Move a tensor (or a nest of them) to the model's device, reals in its precision."""
-        if isinstance(value, torch.Tensor):
-            kind = self.dtype if value.is_floating_point() else value.dtype
-            return value.to(self.device, kind)
-        if isinstance(value, (list, tuple)):
-            return type(value)(self.place(v) for v in value)
-        return value
+        """Move a tensor (or a nest of them) to the module's device, reals in its precision."""
+        return placed(value, self.device, self.dtype)
 
     def backward(self, level: int, batch: Batch, weight: float, key: int) -> float:
         """Add the gradient of weight × loss to ``.grad``.
@@ -118,7 +116,7 @@ class Evaluator:
         weight : float
             Factor of the loss, negative for the coarse part of a term.
         key : int
-            Random state that a stochastic model starts from: that of the term.
+            Random state that a stochastic module starts from: that of the term.
 
         Returns
         -------
@@ -128,43 +126,35 @@ class Evaluator:
         Raises
         ------
         InputError
-            If the model or its loss cannot run there, or the loss is not finite; the level is
+            If the module or its loss cannot run there, or the loss is not finite; the level is
             named.
         """
-        with self._pass(level, batch, key, keep=weight > 0) as value:
+        with self._pass(level, batch, key, keep=True) as value:
             (weight * value).backward()
             return float(value.detach())
 
     def gradient(self, level: int, batch: Batch, key: int) -> dict[str, torch.Tensor]:
         """Gradient by each parameter, as flat real vectors; no ``.grad`` and no buffer changes."""
         with self._pass(level, batch, key, keep=False) as value:
-            return flat_gradients(value, self.parameters, self.where(level), "model")
+            return flat_gradients(value, self.parameters, self.where(level))
 
     @contextmanager
     def _pass(self, level: int, batch: Batch, key: int, keep: bool) -> Iterator[torch.Tensor]:
         x, y = (self.place(part) for part in batch)
-        kept = {}
-        if not keep or level != self.finest:
-            kept = {name: b.detach().clone() for name, b in self.model.named_buffers()}
-        try:
-            with self._random_state(key):
-                made = run_module(self.model, x, self.where(level), "model")
-                prediction = pick(made, self.output, self.where(level), self.note)
-                value = loss_value(self.loss, prediction, y, self.where(level))
-                require_differentiable(value, self.where(level))
-                if not self._is_mean:
-                    self._check_mean(value, prediction, y, level)
-                yield value
-        finally:
-            with torch.no_grad():
-                for name, buffer in self.model.named_buffers():
-                    if name in kept:
-                        buffer.copy_(kept[name])
+        moves = keep and level == self.finest
+        with nullcontext() if moves else preserved_buffers(self.module), self._random_state(key):
+            made = run_module(self.module, x, self.where(level))
+            prediction = pick(made, self.output, self.where(level), self.note)
+            value = loss_value(self.loss, prediction, y, self.where(level))
+            require_differentiable(value, self.where(level))
+            if not self._is_mean:
+                self._check_mean(value, prediction, y, level)
+            yield value
 
     @contextmanager
     def _random_state(self, key: int) -> Iterator[None]:
-        """Start from the term's random state and put the caller's back, if the model draws."""
-        if self._draws.get(self.model.training) is False:
+        """Start from the term's random state and put the caller's back, if the module draws."""
+        if self._draws.get(self.module.training) is False:
             yield
             return
         with preserved_random_state(str(self.device)):
@@ -172,7 +162,9 @@ class Evaluator:
             before = _generators(self.device)
             yield
             drawn = _generators(self.device) != before
-            self._draws[self.model.training] = drawn or self._draws.get(self.model.training, False)
+            self._draws[self.module.training] = drawn or self._draws.get(
+                self.module.training, False
+            )
 
     def _check_mean(
         self, value: torch.Tensor, prediction: torch.Tensor, target: Any, level: int

@@ -10,7 +10,8 @@ torch.Size([1, 8, 32, 24])
 from __future__ import annotations
 
 from gradconv.nn.cost import LayerCost, layer_cost
-from gradconv.nn.feature_maps import draw_feature_maps, feature_maps
+from gradconv.nn.feature_map_figure import draw_feature_maps
+from gradconv.nn.feature_maps import feature_maps
 from gradconv.nn.fitting import StencilFit, SwapReport, SwapRow, fit_stencil, to_mesh_free
 from gradconv.nn.kernel_figure import kernel_image
 from gradconv.nn.layer import (

@@ -10,10 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradconv.errors import InputError, shortened, unknown_name
-from gradconv.nn.engine.plan import WALLS
-
-ALIASES = {"circular": "periodic", "zeros": "zero"}  # torch's names of paddings
+from gradconv.errors import InputError, shortened
 
 
 def check_counts(in_channels: int, out_channels: int, groups: int, terms: int) -> None:
@@ -48,12 +45,9 @@ def checked_mesh(shape: Sequence[int], dim: int) -> tuple[int, ...]:
     return tuple(int(n) for n in values)
 
 
-def checked_padding(mode: str) -> str:
-    """Name of a padding, with torch's own names understood."""
-    known = ALIASES.get(mode, mode) if isinstance(mode, str) else mode
-    if not isinstance(known, str) or known not in WALLS:
-        raise unknown_name("padding_mode", mode, [*WALLS, *ALIASES])
-    return known
+def usual_sides(mesh: Sequence[int]) -> tuple[float, ...]:
+    """Sides of the domain where none are given: square cells, the shortest side is 1."""
+    return tuple(n / min(mesh) for n in mesh)
 
 
 def checked_sides(extent: float | Sequence[float], dim: int) -> tuple[float, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -12,6 +12,8 @@ from gradconv.errors import InputError, shortened
 
 Loss = Callable[[Any, Any], torch.Tensor]
 Output = int | str | Callable[[Any], Any] | None
+WHOLE = "whole"  # the gradient by all parameters
+ROOT = "(module)"  # the layer that the module itself is, if it owns parameters directly
 
 
 def mean_square(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -41,7 +43,38 @@ def mean_square(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return 0.5 * square.sum(dim=1).mean()
 
 
-def run_module(module: nn.Module, x: torch.Tensor, where: str, argument: str = "module") -> Any:
+def as_loss(loss: str | Loss) -> Loss:
+    """Return the loss that "mse" stands for, or the callable that was given.
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+    """
+    if isinstance(loss, str) and loss == "mse":
+        return mean_square
+    if not callable(loss):
+        raise InputError(f"`loss` must be 'mse' or a callable; got {shortened(loss)}")
+    return loss
+
+
+def precision(value: torch.Tensor, real: torch.dtype) -> torch.dtype:
+    """Type of a tensor where reals are `real`: integers and truth values keep theirs."""
+    if value.is_complex():
+        return real.to_complex()
+    return real if value.is_floating_point() else value.dtype
+
+
+def placed(value: Any, device: str | torch.device, real: torch.dtype) -> Any:
+    """Move a tensor (or a nest of them) to a device, in the precision of `real`."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device, precision(value, real))
+    if isinstance(value, (list, tuple)):
+        return type(value)(placed(v, device, real) for v in value)
+    return value
+
+
+def run_module(module: nn.Module, x: torch.Tensor, where: str) -> Any:
     """Call a module on a mesh.
 
     Parameters
@@ -52,8 +85,6 @@ def run_module(module: nn.Module, x: torch.Tensor, where: str, argument: str = "
         Input, shape ``(B, C, *n)``.
     where : str
         The level, as an error names it.
-    argument : str
-        The argument that an error names.
 
     Raises
     ------
@@ -66,7 +97,7 @@ def run_module(module: nn.Module, x: torch.Tensor, where: str, argument: str = "
         raise
     except Exception as error:  # each module has errors of its own
         raise InputError(
-            f"`{argument}` must run on every mesh; on {where}, with input of shape "
+            f"`module` must run on every mesh; on {where}, with input of shape "
             f"{tuple(x.shape)}, it raised {type(error).__name__}: {first_line(error)}"
         ) from error
 
@@ -155,10 +186,7 @@ def require_differentiable(value: torch.Tensor, where: str) -> None:
 
 
 def flat_gradients(
-    value: torch.Tensor,
-    parameters: dict[str, nn.Parameter],
-    where: str,
-    argument: str = "module",
+    value: torch.Tensor, parameters: dict[str, nn.Parameter], where: str
 ) -> dict[str, torch.Tensor]:
     """Gradient of a loss by each parameter, as flat real vectors; no ``.grad`` is touched.
 
@@ -170,8 +198,6 @@ def flat_gradients(
         By name.
     where : str
         The level, as an error names it.
-    argument : str
-        What an error calls the module.
 
     Returns
     -------
@@ -195,8 +221,7 @@ def flat_gradients(
         flat[name] = gradient.detach().to_dense().reshape(-1)
         if not bool(torch.isfinite(flat[name]).all()):
             raise InputError(
-                f"`{argument}` must have finite gradients; got NaN or infinity for {name} "
-                f"on {where}"
+                f"`module` must have finite gradients; got NaN or infinity for {name} on {where}"
             )
     return flat
 
@@ -204,6 +229,14 @@ def flat_gradients(
 def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
     """Parameters that take a gradient, by name."""
     return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
+def by_layer(names: Iterable[str]) -> dict[str, list[str]]:
+    """Names of parameters by the layer that owns them, in order."""
+    layers: dict[str, list[str]] = {}
+    for name in names:
+        layers.setdefault(name.rpartition(".")[0] or ROOT, []).append(name)
+    return layers
 
 
 def first_line(error: Exception) -> str:

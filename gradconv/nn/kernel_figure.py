@@ -22,7 +22,7 @@ REACH = 4.5  # half side of a panel, in standard deviations of the layer's own k
 
 
 @dataclass(frozen=True, eq=False)
-class Kernel:
+class GaussianKernel:
     """One kernel P(∇) exp(∇·A∇ + b·∇) in units of the domain.
 
     Parameters
@@ -40,7 +40,7 @@ class Kernel:
     drift: Array
 
     def values(self, *points: Array) -> Array:
-        """Kernel κ(s), with output(t) = ∫ κ(s) input(t − s) ds.
+        """GaussianKernel κ(s), with output(t) = ∫ κ(s) input(t − s) ds.
 
         Parameters
         ----------
@@ -102,11 +102,11 @@ class KernelFamily:
     width : float
         Standard deviation of the layer's own kernel, its geometric mean over the axes.
     rows : tuple of (title, tuple of (label, kernels))
-        Kernels that are summed, each `Kernel`.
+        Kernels that are summed, each `GaussianKernel`.
     """
 
     width: float
-    rows: tuple[tuple[str, tuple[tuple[str, tuple[Kernel, ...]], ...]], ...]
+    rows: tuple[tuple[str, tuple[tuple[str, tuple[GaussianKernel, ...]], ...]], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +126,9 @@ class KernelSheet:
     rows: tuple[tuple[str, tuple[tuple[str, Array], ...]], ...]
 
 
-def layer_kernels(layer: _MeshFreeConv, out_channel: int = 0, in_channel: int = 0) -> list[Kernel]:
+def layer_kernels(
+    layer: _MeshFreeConv, out_channel: int = 0, in_channel: int = 0
+) -> list[GaussianKernel]:
     """Kernels of one channel pair, a term each.
 
     Parameters
@@ -155,7 +157,7 @@ def layer_kernels(layer: _MeshFreeConv, out_channel: int = 0, in_channel: int = 
             v[place].detach().cpu().double().numpy()
             for v in (p.amplitude, p.derivative, p.diffusion, p.drift)
         )
-        found.append(Kernel(np.concatenate([c[None], rest]), a, b))
+        found.append(GaussianKernel(np.concatenate([c[None], rest]), a, b))
     return found
 
 
@@ -178,7 +180,7 @@ def kernel_family(layer: _MeshFreeConv, out_channel: int = 0, in_channel: int = 
     own = [("all terms", tuple(kernels))]
     if layer.terms > 1:
         own += [(f"term {e + 1}", (k,)) for e, k in enumerate(kernels[:4])]
-    plain = Kernel(np.ones(1), 0.5 * width**2 * np.eye(dim), np.zeros(dim))
+    plain = GaussianKernel(np.ones(1), 0.5 * width**2 * np.eye(dim), np.zeros(dim))
     varied = [("diffusion A", _scaled(plain))]
     if dim > 1:
         varied += [("anisotropy of A", _stretched(plain)), ("direction of A", _turned(plain))]
@@ -213,15 +215,17 @@ def kernel_sheet(
     )
 
 
-Row = Sequence[tuple[str, Kernel]]
+Row = Sequence[tuple[str, GaussianKernel]]
 
 
-def _scaled(k: Kernel) -> Row:
+def _scaled(k: GaussianKernel) -> Row:
     factors = {"A / 4": 0.25, "A / 2": 0.5, "A": 1.0, "2 A": 2.0}
-    return [(t, Kernel(k.coefficients, f * k.diffusion, k.drift)) for t, f in factors.items()]
+    return [
+        (t, GaussianKernel(k.coefficients, f * k.diffusion, k.drift)) for t, f in factors.items()
+    ]
 
 
-def _ellipse(k: Kernel, ratio: float, angle: float) -> Kernel:
+def _ellipse(k: GaussianKernel, ratio: float, angle: float) -> GaussianKernel:
     """Widths in a ratio, of the same product, the long axis turned from the first axis."""
     dim = len(k.drift)
     stretch = np.eye(dim)
@@ -229,20 +233,20 @@ def _ellipse(k: Kernel, ratio: float, angle: float) -> Kernel:
     turn = np.eye(dim)
     c, s = np.cos(angle), np.sin(angle)
     turn[:2, :2] = [[c, -s], [s, c]]
-    return Kernel(k.coefficients, turn @ (stretch * k.diffusion) @ turn.T, k.drift)
+    return GaussianKernel(k.coefficients, turn @ (stretch * k.diffusion) @ turn.T, k.drift)
 
 
-def _stretched(k: Kernel) -> Row:
+def _stretched(k: GaussianKernel) -> Row:
     ratios = (1.0, 1.5, 2.5, 4.0)
     return [(f"widths 1 : {r:g}", _ellipse(k, r, 0.0)) for r in ratios]
 
 
-def _turned(k: Kernel) -> Row:
+def _turned(k: GaussianKernel) -> Row:
     angles = (0, 30, 60, 90)
     return [(f"{a}°", _ellipse(k, 2.5, np.radians(a))) for a in angles]
 
 
-def _drifted(k: Kernel, width: float) -> Row:
+def _drifted(k: GaussianKernel, width: float) -> Row:
     dim = len(k.drift)
     first, last = np.eye(dim)[0], np.eye(dim)[-1]
     moves = {"b = 0": 0.0 * first, "1 width": first, "2 widths": 2.0 * first}
@@ -250,16 +254,16 @@ def _drifted(k: Kernel, width: float) -> Row:
         moves["oblique"] = -1.5 * first + 1.5 * last
     else:
         moves["−2 widths"] = -2.0 * first
-    return [(t, Kernel(k.coefficients, k.diffusion, width * m)) for t, m in moves.items()]
+    return [(t, GaussianKernel(k.coefficients, k.diffusion, width * m)) for t, m in moves.items()]
 
 
-def _differentiated(k: Kernel) -> Row:
+def _differentiated(k: GaussianKernel) -> Row:
     dim = len(k.drift)
     names = monomials(dim, 2)
 
-    def with_terms(*axes: tuple[int, ...]) -> Kernel:
+    def with_terms(*axes: tuple[int, ...]) -> GaussianKernel:
         c = np.array([1.0 if m in axes else 0.0 for m in names])
-        return Kernel(c, k.diffusion, k.drift)
+        return GaussianKernel(c, k.diffusion, k.drift)
 
     row = [("∂₁", with_terms((0,)))]
     if dim > 1:

@@ -16,23 +16,24 @@ from gradconv.nn.checks import (
     check_counts,
     checked_derivatives,
     checked_mesh,
-    checked_padding,
     checked_sides,
     checked_tolerance,
     checked_widths,
     per_axis,
     present,
     shaped,
+    usual_sides,
 )
 from gradconv.nn.engine.opaque import traced
 from gradconv.nn.engine.operator import PATHS, Settings, mesh_free, plan_for
 from gradconv.nn.engine.pairs import Parameters, monomials
-from gradconv.nn.engine.plan import WALLS, Plan
+from gradconv.nn.engine.plan import Plan
+from gradconv.nn.paddings import WALLS, checked_padding
 from gradconv.nn.parameters import PhysicalParameters
 from gradconv.restriction import RESTRICTIONS
 
-# Of the truncation alone; with rounding 1e-4 is kept in single precision.
 _WARNED = -1  # in place of a version: a mesh that was warned of
+# Of the truncation alone; with rounding 1e-4 is kept in single precision.
 _TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-13}
 
 
@@ -312,7 +313,7 @@ class _MeshFreeConv(nn.Module):
         """Sides of the domain on a mesh of this shape."""
         if self.extent is not None:
             return self.extent
-        return tuple(n / min(shape) for n in shape)
+        return usual_sides(shape)
 
     def plan(self, shape: Sequence[int]) -> Plan:
         """Modes that the layer computes on a mesh of this shape."""

@@ -15,11 +15,9 @@ from torch import Tensor, nn
 
 from gradconv.backend import Backend
 from gradconv.errors import InputError, shortened, unknown_name
-from gradconv.nn.checks import checked_padding
+from gradconv.nn.paddings import WALLS, checked_padding
 from gradconv.restriction import RESTRICTIONS, Restriction
 
-# What `gradconv.restriction` calls a padding.
-BOUNDARIES = {"periodic": "periodic", "reflect": "reflecting", "zero": "zero"}
 ADJOINTS = {"average": "constant", "full_weighting": "linear_vertex", "spectral": "spectral"}
 
 
@@ -62,7 +60,7 @@ class Restrict(nn.Module):
         self.factor = _checked_factor(factor)
         self.restriction = RESTRICTIONS.parse(restriction)
         self.padding_mode = checked_padding(padding_mode)
-        self.restriction.check_boundary(BOUNDARIES[self.padding_mode])
+        self.restriction.check_boundary(WALLS[self.padding_mode])
 
     def forward(self, x: Tensor) -> Tensor:
         """Restrict ``x``, shape ``(B, C, *n)``, to shape ``(B, C, *(n / factor))``."""
@@ -76,7 +74,7 @@ class Restrict(nn.Module):
             return x
         for n in x.shape[2:]:
             self.restriction.check_size(n)
-        backend, boundary = _backend(x), BOUNDARIES[self.padding_mode]
+        backend, boundary = _backend(x), WALLS[self.padding_mode]
         y = _in_full_precision(x) if self.restriction.name == "spectral" else x
         for axis in range(-dim, 0):
             y = self.restriction.restrict_axis(y, axis, self.factor, boundary, backend)
@@ -151,7 +149,7 @@ class Prolong(nn.Module):
             raise unknown_name("prolongation", prolongation, _PROLONG_AXIS)
         self.prolongation = prolongation
         self.padding_mode = checked_padding(padding_mode)
-        boundary = BOUNDARIES[self.padding_mode]
+        boundary = WALLS[self.padding_mode]
         if (prolongation == "spectral" and boundary != "periodic") or (
             prolongation == "linear_vertex" and boundary == "reflecting"
         ):
@@ -163,7 +161,7 @@ class Prolong(nn.Module):
         if self.factor == 1:
             return x
         y = _in_full_precision(x) if self.prolongation == "spectral" else x
-        boundary = BOUNDARIES[self.padding_mode]
+        boundary = WALLS[self.padding_mode]
         for axis in range(-dim, 0):
             y = _PROLONG_AXIS[self.prolongation](y, axis, self.factor, boundary)
         return y.to(x.dtype)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from gradconv.errors import InputError, shortened
+from gradconv.loading import name_of
 from gradconv.mesh import Mesh, MeshHierarchy
 from gradconv.samplers.base import Batch, Sampler, check_finite, joined
 
@@ -52,5 +53,5 @@ class CallableSampler(Sampler):
 
     def describe(self) -> dict[str, Any]:
         """Name the callable."""
-        name = getattr(self.make, "__qualname__", type(self.make).__qualname__)
+        name = name_of(self.make)
         return {"data": "callable", "callable": name}

@@ -10,11 +10,11 @@ import torch
 from gradconv.errors import InputError, shortened
 from gradconv.mesh import MeshHierarchy
 from gradconv.restriction import Restriction
-from gradconv.samplers.base import Batch, Sampler, check_finite
-from gradconv.samplers.descent import Descent
+from gradconv.samplers.base import Batch, check_finite
+from gradconv.samplers.restricting import RestrictedSampler
 
 
-class LoaderSampler(Sampler):
+class LoaderSampler(RestrictedSampler):
     """Pairs of the finest mesh from a `torch.utils.data.DataLoader` or another iterable.
 
     Samples come once: a term takes the next ones, whatever the loader's batch size. Their numbers
@@ -50,8 +50,8 @@ class LoaderSampler(Sampler):
         if not isinstance(loader, Iterable):
             raise InputError(f"`sampler` must be iterable; got {shortened(loader)}")
         self.loader, self.hierarchy = loader, hierarchy
-        self.descent = Descent(restriction, route)
-        self.descent.check(hierarchy)
+        self.restriction, self.route = restriction, route
+        self.restricting.check(hierarchy)
         self._batches: Iterator[Any] | None = None
         self._held: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._next = 0
@@ -73,11 +73,7 @@ class LoaderSampler(Sampler):
         self._drawn += len(places)
         x = torch.cat([t[0] for t in taken])
         y = torch.cat([t[1] for t in taken])
-        top = len(self.hierarchy) - 1
-        xs = self.descent.to_levels(x, self.hierarchy, top, levels)
-        field = y.ndim == x.ndim and y.is_floating_point()
-        ys = self.descent.to_levels(y, self.hierarchy, top, levels) if field else [y] * len(xs)
-        return list(zip(xs, ys, strict=True))
+        return self.restrict_pair(x, y, levels)
 
     def _fetch(self, where: str) -> None:
         started = self._batches is None
@@ -111,18 +107,14 @@ class LoaderSampler(Sampler):
                 f"{tuple(x.shape)} and {tuple(y.shape)}"
             )
         check_finite(x, "sampler", "the finest mesh")
+        self.check_targets(x, y, "sampler")
         return x, y
 
     def describe(self) -> dict[str, Any]:
         """Name the loader and the restriction."""
         return {
             "data": type(self.loader).__name__,
-            "restriction": self.descent.map.spec,
-            "route": self.descent.route,
+            "restriction": self.restricting.map.spec,
+            "route": self.route,
             "setting": "coarsening",
         }
-
-    @property
-    def grid(self) -> str:
-        """The restriction's grid."""
-        return self.descent.map.grid

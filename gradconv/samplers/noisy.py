@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
 from typing import Any
 
-import numpy as np
 import torch
 
 from gradconv.errors import InputError, shortened, unknown_name
+from gradconv.loading import name_of
 from gradconv.mesh import MeshHierarchy
 from gradconv.restriction import Restriction
-from gradconv.samplers.base import Batch, Sampler, check_finite
-from gradconv.samplers.descent import Descent
+from gradconv.samplers.base import Batch, check_finite
 from gradconv.samplers.epochs import shuffled
+from gradconv.samplers.restricting import RestrictedSampler
+from gradconv.samplers.streams import stream_seed
 
 DRAWN = ("finest", "level", "law")
 Corrupt = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
@@ -23,11 +23,10 @@ Restricted = Callable[[Restriction, int, int], Corrupt | None]
 
 # Cells that are corrupted and restricted at a time: their fields stay in the cache.
 BLOCK = 2**18
-_WORD = 2**32 - 1
 
 
 @dataclass(frozen=True)
-class NoisySampler(Sampler):
+class NoisySampler(RestrictedSampler):
     """Pairs (corrupted, clean) for denoising, deblurring and the like.
 
     Parameters
@@ -87,7 +86,7 @@ class NoisySampler(Sampler):
             raise unknown_name("drawn", self.drawn, DRAWN)
         if not callable(self.corrupt):
             raise InputError(f"`corrupt` must be a callable; got {shortened(self.corrupt)}")
-        self.descent.check(self.hierarchy)
+        self.restricting.check(self.hierarchy)
         if self.restricted is not None and not callable(self.restricted):
             raise InputError(
                 f"`restricted` must be a callable or None; got {shortened(self.restricted)}"
@@ -105,11 +104,6 @@ class NoisySampler(Sampler):
         elif not callable(self.clean):
             raise InputError(f"`clean` must be a tensor or a callable; got {shortened(self.clean)}")
 
-    @cached_property
-    def descent(self) -> Descent:
-        """Restriction and route."""
-        return Descent(self.restriction, self.route)
-
     def draw(self, numbers: Sequence[int], levels: Sequence[int]) -> list[Batch]:
         """Corrupt on the finest mesh or on the finest of `levels`, and restrict."""
         size = max(1, BLOCK // self.hierarchy.finest.size)
@@ -125,22 +119,21 @@ class NoisySampler(Sampler):
     def _block(self, numbers: Sequence[int], levels: Sequence[int]) -> list[Batch]:
         top, finest = max(levels), len(self.hierarchy) - 1
         clean = self._clean(numbers)
-        targets = self.descent.to_levels(clean, self.hierarchy, finest, sorted({*levels, top}))
-        by_level = dict(zip(sorted({*levels, top}), targets, strict=True))
+        by_level = dict(zip(levels, self.to_levels(clean, levels), strict=True))
         start = top if self.level_noise else finest
         source = clean if start == finest else by_level[top]
         corrupt = self.corrupt
         if self.drawn == "law" and start < finest:
             corrupt = self._coarser(2 ** (finest - start)) or corrupt
         noisy = self._corrupted(source, numbers, start, corrupt)
-        inputs = self.descent.to_levels(noisy, self.hierarchy, start, levels)
+        inputs = self.restricting.to_levels(noisy, self.hierarchy, start, levels)
         return [(x, by_level[level]) for x, level in zip(inputs, levels, strict=True)]
 
     def _coarser(self, ratio: int) -> Corrupt | None:
         """Corruption of samples that were restricted by a ratio, in law."""
         if self.restricted is None:
             return None
-        return self.restricted(self.descent.map, ratio, self.hierarchy.dim)
+        return self.restricted(self.restricting.map, ratio, self.hierarchy.dim)
 
     def _clean(self, numbers: Sequence[int]) -> torch.Tensor:
         if isinstance(self.clean, torch.Tensor):
@@ -193,55 +186,15 @@ class NoisySampler(Sampler):
     def describe(self) -> dict[str, Any]:
         """Return shapes, where noise is drawn, and the restriction."""
         held = isinstance(self.clean, torch.Tensor)
-        name = getattr(self.corrupt, "__qualname__", type(self.corrupt).__qualname__)
+        name = name_of(self.corrupt)
         return {
             "data": "clean samples" if held else "clean samples from a callable",
             "corrupt": name,
             "drawn": self.drawn,
-            "restriction": self.descent.map.spec,
+            "restriction": self.restricting.map.spec,
             "route": self.route,
             "setting": "noise drawn by level" if self.drawn == "level" else "coarsening",
         }
-
-    @property
-    def grid(self) -> str:
-        """The restriction's grid."""
-        return self.descent.map.grid
-
-
-def stream_seed(seed: int, number: int, level: int) -> int:
-    """Seed of the random numbers of a sample that is drawn on a level.
-
-    torch seeds its generator on the CPU with the lowest 32 bits only, of which a quarter of a
-    million hashes would share some. So they are a permutation of the number's own: no two of 2^32
-    samples in a row have one stream.
-
-    Parameters
-    ----------
-    seed, number, level : int
-        Not negative.
-
-    Returns
-    -------
-    int
-        64 bits.
-    """
-    number = int(number)  # the products below overflow in fixed width
-    first, second, high = _keys(seed, level, number >> 32)
-    return high << 32 | _permuted(_permuted(number & _WORD ^ first) ^ second)
-
-
-@lru_cache(maxsize=256)
-def _keys(seed: int, level: int, block: int) -> tuple[int, int, int]:
-    words = np.random.SeedSequence(seed, spawn_key=(level, block)).generate_state(3)
-    return int(words[0]), int(words[1]), int(words[2])
-
-
-def _permuted(x: int) -> int:
-    """Mix 32 bits, each step invertible: shifts, and products with odd numbers modulo 2^32."""
-    x = (x ^ x >> 16) * 0x85EBCA6B & _WORD
-    x = (x ^ x >> 13) * 0xC2B2AE35 & _WORD
-    return x ^ x >> 16
 
 
 def _check_finite(x: torch.Tensor, what: str, where: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,13 +11,13 @@ import torch
 from gradconv.errors import InputError
 from gradconv.mesh import MeshHierarchy
 from gradconv.restriction import Restriction
-from gradconv.samplers.base import Batch, Sampler
-from gradconv.samplers.descent import Descent
+from gradconv.samplers.base import Batch
 from gradconv.samplers.epochs import shuffled
+from gradconv.samplers.restricting import RestrictedSampler, follows
 
 
 @dataclass(frozen=True)
-class TensorSampler(Sampler):
+class TensorSampler(RestrictedSampler):
     """Given samples on the finest mesh, restricted to the others; noise, if any, is in them.
 
     Parameters
@@ -69,24 +68,9 @@ class TensorSampler(Sampler):
         for name, values in (("inputs", x), ("targets", y)):
             if not bool(torch.isfinite(values).all()):
                 raise InputError(f"`data` {name} must be finite; got NaN or infinity")
-        self.descent.check(self.hierarchy)
-        coarsening = finest.n // self.hierarchy.sizes[0]
-        if self._follows and any(n % coarsening for n in y.shape[2:]):
-            raise InputError(
-                f"`data` targets must have cells an axis that {coarsening} divides; "
-                f"got shape {tuple(y.shape)}"
-            )
+        self.restricting.check(self.hierarchy)
+        self.check_targets(x, y, "data")
         object.__setattr__(self, "available", None if self.epochs else len(x))
-
-    @cached_property
-    def descent(self) -> Descent:
-        """Restriction and route."""
-        return Descent(self.restriction, self.route)
-
-    @property
-    def _follows(self) -> bool:
-        """Whether targets are fields, restricted like the inputs."""
-        return bool(self.targets.ndim == self.inputs.ndim and self.targets.is_floating_point())
 
     def draw(self, numbers: Sequence[int], levels: Sequence[int]) -> list[Batch]:
         """Restrict the samples of these numbers."""
@@ -95,12 +79,8 @@ class TensorSampler(Sampler):
         if self.epochs:
             places = shuffled(numbers, len(self.inputs), self.seed)
         x, y = (t[places].detach().cpu() for t in (self.inputs, self.targets))
-        xs = self._descend(x.double(), levels)
-        ys = self._descend(y.double(), levels) if self._follows else [y] * len(xs)
-        return list(zip(xs, ys, strict=True))
-
-    def _descend(self, finest: torch.Tensor, levels: Sequence[int]) -> list[torch.Tensor]:
-        return self.descent.to_levels(finest, self.hierarchy, len(self.hierarchy) - 1, levels)
+        y = y.double() if follows(x, y) else y
+        return self.restrict_pair(x.double(), y, levels)
 
     def describe(self) -> dict[str, Any]:
         """Return shapes and restriction."""
@@ -108,15 +88,10 @@ class TensorSampler(Sampler):
             "data": "given samples",
             "inputs": list(self.inputs.shape),
             "targets": list(self.targets.shape),
-            "restriction": self.descent.map.spec,
+            "restriction": self.restricting.map.spec,
             "route": self.route,
             "setting": "coarsening",
         }
-
-    @property
-    def grid(self) -> str:
-        """The restriction's grid."""
-        return self.descent.map.grid
 
     @property
     def bytes_per_path(self) -> int:

@@ -134,7 +134,7 @@ def _causes(found: Audit, quantity: str) -> dict[str, str]:
     causes = {}
     if found.findings:
         causes["causes"] = "\n              ".join(
-            f"{f.layer}: {f.cause} ({f.sentence})" for f in found.findings
+            f"{f.where}: {f.cause} ({f.sentence})" for f in found.findings
         )
     layers = []
     for layer in found.layers():

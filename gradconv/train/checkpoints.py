@@ -90,8 +90,8 @@ class Checkpoints:
         InputError
             If something can not be kept, or the step goes back.
         StorageError
-            If it can not be written: no space, no permission. The message names the last good
-            checkpoint; files that were there are as they were.
+            If it can not be written: no space, no permission. Files that were there are as they
+            were.
         """
         check_number("step", step, 0, 10**15)
         content = _content(step, tensors, state)
@@ -110,7 +110,7 @@ class Checkpoints:
                 old.unlink(missing_ok=True)
             self._passed_over.clear()
         except OSError as error:
-            raise StorageError(f"{error}; {self._kept()}") from error
+            raise StorageError(str(error)) from error
         return path
 
     def latest(self) -> Content | None:
@@ -170,7 +170,8 @@ class Checkpoints:
                 stale.unlink(missing_ok=True)
         self._tidy = True
 
-    def _kept(self) -> str:
+    def kept(self) -> str:
+        """Say which checkpoint a run that has failed can go on from."""
         try:
             path = self.path_of_latest()
         except InputError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -34,7 +33,7 @@ HELP = {
     "steps": "Steps on the finest mesh. Default: 200.",
     "stages": "Steps of each stage, coarse to fine. Default: steps on the coarsest level, halving.",
     "batch": "Samples a step on one scale. Default: the sum of counts.",
-    "stop": "WINDOW,TOLERANCE: a stage ends early once its loss has stalled.",
+    "stop": "WINDOW,TOLERANCE: a leg ends early once its loss has stalled.",
     "budget": "work:N, flops:N or seconds:N; the plan's steps are scaled to it.",
     "drawn": "Where noise is drawn: law (with the law of restricted noise: denoise and superres "
     "under averaging on the level itself, else on the finest), finest or level. Default: law.",
@@ -51,7 +50,7 @@ HELP = {
     "accumulation": "Estimates of the gradient a step. Default: 1.",
     "microbatch": "Samples of a pass at most on the finest mesh, and as many cells on others.",
     "precision": "32, bf16 or 64. Default: 32.",
-    "validate_every": "Steps between validations; 0: at the end of each stage. Default: 0.",
+    "validate_every": "Steps between validations; 0: at the end of each leg. Default: 0.",
     "validation_tiles": "Tiles of a validation at most. Default: 64.",
     "test_tiles": "Tiles of the test at most. Default: 64.",
     "moments_every": "Steps between measurements of each term's norm and variance. "
@@ -90,7 +89,7 @@ def _choice_options(command: Any) -> Any:
 @click.option(
     "--dry-run", is_flag=True, help="Print the plan and its expected cost; train nothing."
 )
-@click.option("--time", "timed", is_flag=True, help="Time a step of each stage in a dry run.")
+@click.option("--time", "timed", is_flag=True, help="Time a step of each leg in a dry run.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def train_command(
     config: Path | None,
@@ -183,14 +182,9 @@ def _show_plan(document: dict[str, Any], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(document, allow_nan=False))
         return
-    from gradconv.train.forecast import forecast_lines, forecast_table
+    from gradconv.train.forecast_present import forecast_lines, forecast_table
 
     console = make_console()
     console.print(forecast_table(document))
     for line in forecast_lines(document):
         console.print(line, style="dim", markup=False)
-
-
-def option_names() -> list[str]:
-    """Names of all choices."""
-    return [f.name for f in dataclasses.fields(_config_class())]

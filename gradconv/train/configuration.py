@@ -14,6 +14,7 @@ from gradconv.errors import InputError, check_gib, check_number, shortened, unkn
 from gradconv.images import IMAGES
 from gradconv.mesh import MeshHierarchy
 from gradconv.multilevel.costs.plan import check_wholes
+from gradconv.nn.paddings import PADDINGS
 from gradconv.restriction import RESTRICTIONS, ROUTES
 from gradconv.samplers.noisy import DRAWN
 from gradconv.train.budget import Budget
@@ -36,7 +37,6 @@ MANNER = (
     "log_every",
 )
 NORMS = ("group", "instance", "batch")
-PADDINGS = ("periodic", "reflect", "zero")
 LARGEST_SIZE = 2**14
 LONGEST = 10**9
 
@@ -81,7 +81,7 @@ class TrainingConfig:
     batch : int, optional
         Samples a step on one scale; default the sum of `counts`.
     stop : tuple of (int, float), optional
-        Window and tolerance by which a stage ends early, once its loss has stalled.
+        Window and tolerance by which a leg ends early, once its loss has stalled.
     budget : str, optional
         ``work:28750``, ``flops:1e13`` or ``seconds:60``: the plan's steps are scaled to it.
     drawn : {"law", "finest", "level"}
@@ -109,7 +109,7 @@ class TrainingConfig:
     precision : {"32", "bf16", "64"}
         Of weights and passes.
     validate_every : int
-        Steps between validations; 0: once a stage and at the end.
+        Steps between validations; 0: once a leg and at the end.
     validation_tiles, test_tiles : int
         Tiles they use at most.
     moments_every : int

@@ -1,6 +1,6 @@
 """Devices, precision and processes of a training run, by lightning-fabric.
 
-Every process has the whole model. It takes its share of each term's samples, and one sum over
+Every process has the whole module. It takes its share of each term's samples, and one sum over
 processes a step puts the gradient together.
 """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gradconv.errors import InputError, unknown_name
 from gradconv.mesh import MeshHierarchy
@@ -17,14 +17,10 @@ from gradconv.multilevel.costs.model import (
     step_work,
 )
 from gradconv.multilevel.costs.plan import Plan, check_whole, single
-from gradconv.multilevel.costs.present import count, duration, operations, size, times
 from gradconv.rate_records import number
 from gradconv.train.budget import check_positive
 from gradconv.train.memory import largest_pass
 from gradconv.train.strategies.base import Leg, plan_of
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 SCHEMA = "gradconv.plan/1"
 SUMS = ("steps", "samples", "work", "flops", "seconds", "cells_drawn", "parallel_depth")
@@ -39,7 +35,7 @@ def forecast(
     *,
     step_seconds: Sequence[float] | None = None,
     microbatch: int | None = None,
-    noise_drawn: str = "finest",
+    drawn: str = "finest",
     accumulation: int = 1,
     merged: bool = True,
     processes: int = 1,
@@ -64,7 +60,7 @@ def forecast(
         Measured seconds of a step of each leg, `accumulation` included, in place of those.
     microbatch : int, optional
         Samples of a pass at most on the finest mesh, and as many cells on others.
-    noise_drawn : {"finest", "level"}
+    drawn : {"finest", "level"}
         Where noise is drawn. Crops are cut from the finest mesh in any case.
     accumulation : int
         Estimates of the gradient a step.
@@ -93,8 +89,8 @@ def forecast(
     plan_of(name, legs, levels)
     check_whole("accumulation", accumulation, 1)
     check_whole("processes", processes, 1)
-    if noise_drawn not in DRAWN:
-        raise unknown_name("noise_drawn", noise_drawn, DRAWN)
+    if drawn not in DRAWN:
+        raise unknown_name("drawn", drawn, DRAWN)
     if costs is not None and len(costs) != levels:
         raise InputError(f"`costs` must hold one for each of {levels} levels; got {len(costs)}")
     if step_seconds is not None:
@@ -109,7 +105,7 @@ def forecast(
         there = [leg for leg in legs if leg.stage.finest == finest]
         plan = single(sum(leg.steps for leg in there), there[-1].stage.samples, levels)
         alone = Leg(plan.steps, plan.stages[0].terms)
-    counter = _Counter(hierarchy, costs, microbatch, noise_drawn, accumulation, merged, processes)
+    counter = _Counter(hierarchy, costs, microbatch, drawn, accumulation, merged, processes)
     records = [
         counter.leg(leg, None if step_seconds is None else step_seconds[i])
         for i, leg in enumerate(legs)
@@ -122,7 +118,7 @@ def forecast(
         "dim": hierarchy.dim,
         "levels": list(hierarchy.sizes),
         "microbatch": microbatch,
-        "noise_drawn": noise_drawn,
+        "noise_drawn": drawn,
         "accumulation": accumulation,
         "processes": processes,
         "legs": records,
@@ -140,13 +136,13 @@ class _Counter:
         hierarchy: MeshHierarchy,
         costs: Sequence[LevelCost] | None,
         microbatch: int | None,
-        noise_drawn: str,
+        drawn: str,
         accumulation: int,
         merged: bool,
         processes: int,
     ) -> None:
         self.hierarchy, self.costs, self.microbatch = hierarchy, costs, microbatch
-        self.noise_drawn, self.accumulation, self.merged = noise_drawn, accumulation, merged
+        self.drawn, self.accumulation, self.merged = drawn, accumulation, merged
         self.processes = processes
         self.units = CostModel.work_units(len(hierarchy), hierarchy.dim)
 
@@ -154,7 +150,7 @@ class _Counter:
         """Record of a leg."""
         repeats, stage, hierarchy = self.accumulation, leg.stage, self.hierarchy
         levels, sizes = len(hierarchy), hierarchy.sizes
-        drawn = "finest" if leg.crops else self.noise_drawn
+        drawn = "finest" if leg.crops else self.drawn
         cells = step_cells(stage, levels, hierarchy.dim, drawn).drawn * hierarchy.finest.size
         step: Record = {
             "samples": repeats * stage.samples,
@@ -212,103 +208,3 @@ def _totals(records: Sequence[Record]) -> Record:
 
 def _ratio(alone: float | None, total: float | None) -> float | None:
     return None if alone is None or total is None else number(ratio(alone, total))
-
-
-def forecast_table(document: Record) -> Table:
-    """One row a leg, then all of them, single-scale training, and the ratio.
-
-    Parameters
-    ----------
-    document : dict
-        Of `forecast`.
-    """
-    from rich.table import Table
-
-    shown = [key for key, _, _ in COLUMNS if document["totals"][key] is not None]
-    columns = [column for column in COLUMNS if column[0] in shown]
-    layout = Table(title=f"{document['strategy']}: expected cost", title_justify="left")
-    layout.add_column("leg", no_wrap=True)
-    layout.add_column("a step")
-    for heading in ("steps", "samples a step", "work a step"):
-        layout.add_column(heading, justify="right")
-    for _, heading, _ in columns:
-        layout.add_column(heading, justify="right")
-    dim = document["dim"]
-    for place, leg in enumerate(document["legs"]):
-        most = "≤ " if leg["stopping"] else ""
-        layout.add_row(
-            f"{place}, {_mesh(leg['n'], dim)}",
-            terms_text(leg, dim),
-            most + count(leg["steps"]),
-            count(leg["samples_per_step"]),
-            count(leg["work_per_step"]),
-            *(write(leg[key]) for key, _, write in columns),
-        )
-    layout.add_section()
-    for name, record in (("all", document["totals"]), ("single", document["single"])):
-        sums = (_or_dash(record[key], write) for key, _, write in columns)
-        layout.add_row(name, "", count(record["steps"]), "", "", *sums)
-    ratios = document["ratio"]
-    layout.add_row("ratio", "", times(ratios["steps"]), "", "", *(times(ratios[k]) for k in shown))
-    return layout
-
-
-COLUMNS = (
-    ("work", "work units", count),
-    ("flops", "FLOPs", operations),
-    ("seconds", "seconds", duration),
-    ("parallel_depth", "parallel depth", count),
-    ("cells_drawn", "cells drawn", lambda value: f"{value:.3g}"),
-    ("peak_bytes", "largest pass", size),
-)
-
-
-def forecast_lines(document: Record) -> list[str]:
-    """What the columns mean.
-
-    Parameters
-    ----------
-    document : dict
-        Of `forecast`.
-    """
-    alone, legs = document["single"], document["legs"]
-    finest = _mesh(document["levels"][-1], document["dim"])
-    found = [
-        f"work units: one sample's gradient on the finest mesh, {finest}, is 1; parallel depth: "
-        "with a worker for every gradient, in work units",
-        f"single: {count(alone['steps'])} steps of {count(alone['samples_per_step'])} samples on "
-        f"{finest}; ratio: single over {document['strategy']}",
-    ]
-    if document["accumulation"] > 1:
-        found.append(f"{document['accumulation']} estimates of the gradient a step")
-    if any(leg["stopping"] for leg in legs):
-        found.append("≤: a leg whose loss stalls ends before; the costs are those of all its steps")
-    if any(leg["crops"] for leg in legs):
-        found.append("crops are cut from samples of the finest mesh and resized")
-    if document["totals"]["flops"] is not None:
-        found.append(
-            "FLOPs: convolutions, products of matrices and mesh-free layers, no pointwise "
-            "operations; largest pass: beside weights and data"
-        )
-    return found
-
-
-def terms_text(leg: Record, dim: int) -> str:
-    """Write what a step computes: ``128 on 8², 64 on 16² − 8²``."""
-    parts = []
-    for term in leg["terms"]:
-        fine = _mesh(term["n"], dim)
-        minus = f" − {_mesh(term['n'] // 2, dim)}" if term["corrects"] else ""
-        parts.append(f"{count(term['samples'])} on {fine}{minus}")
-    if leg["crops"]:
-        low, high = leg["crops"]
-        parts.append(f"crops of {low:.0%}–{high:.0%}")
-    return ", ".join(parts)
-
-
-def _mesh(n: int, dim: int) -> str:
-    return f"{n}{('', '²', '³')[dim - 1]}"
-
-
-def _or_dash(value: float | None, write: Any) -> str:
-    return "-" if value is None else write(value)

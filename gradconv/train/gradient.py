@@ -65,9 +65,9 @@ class StepLosses:
     coarse: tuple[float, ...]
 
 
-def merges(model: nn.Module) -> bool:
+def merges(module: nn.Module) -> bool:
     """Whether parts of a step on one mesh may be one pass: not if outputs depend on the batch."""
-    return not any(isinstance(m, _BatchNorm) for m in model.modules())
+    return not any(isinstance(m, _BatchNorm) for m in module.modules())
 
 
 class StepGradient:
@@ -76,10 +76,12 @@ class StepGradient:
     What a step computes on one mesh, the fine part of one term and the coarse part of the next, is
     one pass: small passes cost more a sample. With batch normalisation, whose output depends on
     the batch, each part is a pass of its own, and running statistics are those of the finest mesh.
+    The numbers are those of `gradconv.multilevel.MultilevelGradient`, which takes the two gradients
+    of a term in passes of their own, weighs them, and allocates samples.
 
     Parameters
     ----------
-    model : Module
+    module : Module
         Takes ``(B, C, *n)``.
     loss : callable
         ``loss(prediction, target) -> scalar``, a mean over the batch.
@@ -93,16 +95,16 @@ class StepGradient:
 
     def __init__(
         self,
-        model: nn.Module,
+        module: nn.Module,
         loss: Loss,
         sampler: Sampler,
         engine: Engine,
         microbatch: int | None = None,
     ) -> None:
-        self.model, self.loss, self.sampler, self.engine = model, loss, sampler, engine
+        self.module, self.loss, self.sampler, self.engine = module, loss, sampler, engine
         self.microbatch = microbatch
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.merges = merges(model)
+        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        self.merges = merges(module)
 
     def draw(self, terms: Sequence[Term], first: int) -> StepData:
         """Draw this process's samples of a step, on the device.
@@ -186,10 +188,10 @@ class StepGradient:
         losses: Tensor,
         keep: bool,
     ) -> None:
-        with nullcontext() if keep else preserved_buffers(self.model):
+        with nullcontext() if keep else preserved_buffers(self.module):
             with self.engine.autocast():
                 x = pieces[0].x if len(pieces) == 1 else torch.cat([p.x for p in pieces])
-                made = self.model(x).to(self.engine.dtype)
+                made = self.module(x).to(self.engine.dtype)
             total: Any = 0.0
             parts = made.split([len(p.x) for p in pieces])
             for piece, prediction in zip(pieces, parts, strict=True):

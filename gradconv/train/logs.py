@@ -23,7 +23,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 WHOLE = ("step", "leg", "level", "samples")
 # Not the costs: an event takes as long as ten rows, and TensorBoard draws against steps only.
-DRAWN = (
+SCALARS = (
     *("loss", "lr", "gradient_norm", "fine_loss", "coarse_loss", "norm", "variance"),
     *("mse", "psnr", "ssim"),
 )
@@ -208,7 +208,7 @@ class RunLog:
             return
         place = f"{table}/{int(row['level'])}" if table == "levels" else table
         for name in COLUMNS[table]:
-            if name in DRAWN and row[name] is not None:
+            if name in SCALARS and row[name] is not None:
                 step = int(row["step"])
                 self._on_events("add_scalar", f"{place}/{name}", float(row[name]), step)
 

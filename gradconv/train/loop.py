@@ -80,7 +80,7 @@ class Loop:
 
     Parameters
     ----------
-    model : Module
+    module : Module
         On its device.
     data, engine, config
         Of the run.
@@ -90,13 +90,13 @@ class Loop:
 
     def __init__(
         self,
-        model: nn.Module,
+        module: nn.Module,
         data: Data,
         engine: Engine,
         config: TrainingConfig,
         folder: Path | None,
     ) -> None:
-        self.model, self.data, self.engine, self.config = model, data, engine, config
+        self.module, self.data, self.engine, self.config = module, data, engine, config
         self.state = LoopState()
         self._kept_notes: list[str] = []
         self.legs: tuple[Leg, ...] = ()
@@ -104,10 +104,10 @@ class Loop:
         self.peak_bytes = 0.0
         self._base = data.sampler()
         self._checkpoints = None if folder is None else Checkpoints(folder / "checkpoints")
-        self._recorder = Recorder(model, data, engine, folder)
+        self._recorder = Recorder(module, data, engine, folder)
         self.optimiser = make_optimiser(
             config.optimiser,
-            [p for p in model.parameters() if p.requires_grad],
+            [p for p in module.parameters() if p.requires_grad],
             config.lr,
             weight_decay=config.weight_decay,
             momentum=config.momentum,
@@ -203,11 +203,11 @@ class Loop:
 
     def _load_weights(self, tensors: dict[str, Tensor]) -> None:
         try:
-            self.model.load_state_dict(tensors)
+            self.module.load_state_dict(tensors)
         except RuntimeError as error:  # a caller's own module, of which the configuration is a name
             first = " ".join(str(error).splitlines()[1:2]).strip()
             raise InputError(
-                f"`model` must be that of the checkpoint; got {self.config.network}: {first}"
+                f"`module` must be that of the checkpoint; got {self.config.network}: {first}"
             ) from None
 
     def save(self) -> None:
@@ -215,7 +215,7 @@ class Loop:
         if self._checkpoints is None or not self.engine.leads:
             return
         tensors: dict[str, Tensor] = {
-            f"model.{name}": t for name, t in self.model.state_dict().items()
+            f"model.{name}": t for name, t in self.module.state_dict().items()
         }
         state: dict[str, Any] = {
             "configuration": self.config.identity(),
@@ -282,7 +282,7 @@ class Loop:
 
     def _gradient(self, leg: Leg) -> StepGradient:
         sampler = sampler_of(leg, self._base, self.config.seed)
-        return StepGradient(self.model, mean_square, sampler, self.engine, self.config.microbatch)
+        return StepGradient(self.module, mean_square, sampler, self.engine, self.config.microbatch)
 
     def _steps(self, leg: Leg, ahead: Ahead, progress: Progress | None) -> Iterator[None]:
         state, config = self.state, self.config
@@ -321,7 +321,7 @@ class Loop:
     def _step(self, leg: Leg, ahead: Ahead, samples: int) -> tuple[StepLosses, float, float]:
         """One step of the optimiser; gives its losses, the gradient's norm, the learning rate."""
         config, state = self.config, self.state
-        self.model.train()
+        self.module.train()
         self.optimiser.zero_grad(set_to_none=True)
         lr = float(self.optimiser.param_groups[0]["lr"])
         last = state.in_leg + 1 == leg.steps
@@ -380,8 +380,7 @@ class Loop:
         except RunError as error:
             raise RunError(f"{error}; {self._kept()}") from error
         except StorageError as error:
-            told = "good checkpoint" in str(error)
-            raise StorageError(str(error) if told else f"{error}; {self._kept()}") from error
+            raise StorageError(f"{error}; {self._kept()}") from error
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             text = str(error)
             scarce = any(words in text.lower() for words in ("out of memory", "allocate memory"))
@@ -394,10 +393,9 @@ class Loop:
             ) from error
 
     def _kept(self) -> str:
-        path = None if self._checkpoints is None else self._checkpoints.path_of_latest()
-        if path is None:
-            return "no checkpoint was written"
-        return f"the last good checkpoint is {path}"
+        return (
+            "no checkpoint was written" if self._checkpoints is None else self._checkpoints.kept()
+        )
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -19,10 +19,10 @@ from gradconv.multilevel.costs.counting import LevelCost, level_costs
 from gradconv.multilevel.costs.model import CostModel
 from gradconv.nn import UnresolvedKernelWarning
 from gradconv.nn.evaluation import mean_square
-from gradconv.samplers import NoisySampler, Sampler
+from gradconv.samplers import CroppedSampler, NoisySampler, Sampler
 from gradconv.train.configuration import TrainingConfig
 from gradconv.train.networks import MESH_FREE_WIDTHS, build_network
-from gradconv.train.strategies import CroppedSampler, Leg
+from gradconv.train.strategies import Leg
 
 # Seeds of parts that must not share random numbers, relative to the run's.
 VALIDATION, TEST, MOMENTS, TIMING = 1, 2, 3, 4
@@ -97,10 +97,10 @@ class Data:
         config = self.config
         most = config.validation_tiles if split == "validation" else config.test_tiles
         clean = self._held[split].fixed(most)
-        finest = config.hierarchy
+        hierarchy = config.hierarchy
         part = VALIDATION if split == "validation" else TEST
-        held = NoisySampler(_Held(clean), self.task.corrupt, finest, seed=part)
-        ((x, y),) = held.draw(range(len(clean)), (len(finest) - 1,))
+        held = NoisySampler(_Held(clean), self.task.corrupt, hierarchy, seed=part)
+        ((x, y),) = held.draw(range(len(clean)), (len(hierarchy) - 1,))
         return Pairs(x, y)
 
 
@@ -136,20 +136,20 @@ def sampler_of(leg: Leg, sampler: Sampler, seed: int) -> Sampler:
 
 
 def costs_of(
-    model: nn.Module, sampler: Sampler, device: torch.device, dtype: torch.dtype
+    module: nn.Module, sampler: Sampler, device: torch.device, dtype: torch.dtype
 ) -> tuple[LevelCost, ...]:
     """Operations and memory of one sample's gradient on each level.
 
     Raises
     ------
     InputError
-        If the model cannot run on a level, or its loss or a gradient is not finite there.
+        If the module cannot run on a level, or its loss or a gradient is not finite there.
     """
     levels = range(len(sampler.hierarchy))
     batches = [
         (x.to(device, dtype), y.to(device, dtype)) for x, y in sampler.draw(range(2), levels)
     ]
-    return level_costs(model, mean_square, batches)
+    return level_costs(module, mean_square, batches)
 
 
 @contextmanager
@@ -183,12 +183,12 @@ def work_units(hierarchy: MeshHierarchy) -> CostModel:
     return CostModel.work_units(len(hierarchy), hierarchy.dim)
 
 
-def describe_network(model: nn.Module, config: TrainingConfig) -> dict[str, Any]:
+def describe_network(module: nn.Module, config: TrainingConfig) -> dict[str, Any]:
     """Name, parameters and, of mesh-free kernels, what they start from."""
     found: dict[str, Any] = {
         "network": config.network,
         "conv": config.conv,
-        "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "parameters": sum(p.numel() for p in module.parameters() if p.requires_grad),
     }
     if config.conv == "mfc":
         found["mesh_free_widths"] = list(config.mesh_free_widths or MESH_FREE_WIDTHS)

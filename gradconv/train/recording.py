@@ -29,7 +29,7 @@ class Recorder:
 
     Parameters
     ----------
-    model : Module
+    module : Module
         The network.
     data, engine
         Of the run.
@@ -37,8 +37,8 @@ class Recorder:
         Where the logs go; the leading process writes them.
     """
 
-    def __init__(self, model: nn.Module, data: Data, engine: Engine, folder: Path | None) -> None:
-        self.model, self.data, self.engine, self.config = model, data, engine, data.config
+    def __init__(self, module: nn.Module, data: Data, engine: Engine, folder: Path | None) -> None:
+        self.module, self.data, self.engine, self.config = module, data, engine, data.config
         self.log = RunLog(folder) if folder is not None and engine.leads else None
 
     @property
@@ -109,7 +109,7 @@ class Recorder:
         RunError
             If they are not finite, on every process.
         """
-        found = asdict(score(self.model, self._pairs, self.engine)) if self.engine.leads else None
+        found = asdict(score(self.module, self._pairs, self.engine)) if self.engine.leads else None
         self.engine.wait()
         scores = Scores(**self.engine.agreed(found))
         if not math.isfinite(scores.mse):
@@ -141,7 +141,7 @@ class Recorder:
     def _monitor(self) -> MultilevelGradient:
         hierarchy = self.config.hierarchy
         return MultilevelGradient(
-            self.model,
+            self.module,
             mean_square,
             self.data.sampler(MOMENTS),
             hierarchy,

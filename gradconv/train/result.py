@@ -59,7 +59,7 @@ class TrainingResult:
 
     Parameters
     ----------
-    model : Module
+    module : Module
         Trained.
     test : Scores
         On photographs that neither training nor validation has seen.
@@ -77,7 +77,7 @@ class TrainingResult:
         What the reader has to know.
     """
 
-    model: nn.Module
+    module: nn.Module
     test: Scores
     degraded: Scores | None
     totals: Totals

@@ -16,28 +16,28 @@ from gradconv.train.result import Scores
 CELLS = 2**18  # of a pass without gradients
 
 
-def score(model: nn.Module, pairs: Pairs, engine: Engine) -> Scores:
-    """Mean errors over fixed pairs; the model's mode is as before afterwards.
+def score(module: nn.Module, pairs: Pairs, engine: Engine) -> Scores:
+    """Mean errors over fixed pairs; the module's mode is as before afterwards.
 
     Parameters
     ----------
-    model : Module
+    module : Module
         The network.
     pairs : Pairs
         Inputs and targets.
     engine : Engine
         Where and how precisely.
     """
-    training = model.training
-    model.eval()
+    training = module.training
+    module.eval()
     made = []
     at_once = max(1, CELLS // math.prod(pairs.y.shape[2:]))
     try:
         with torch.no_grad(), engine.autocast():
             for x in pairs.x.split(at_once):
-                made.append(model(x.to(engine.device, engine.dtype)).float().cpu())
+                made.append(module(x.to(engine.device, engine.dtype)).float().cpu())
     finally:
-        model.train(training)
+        module.train(training)
     return scores(torch.cat(made), pairs.y)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from gradconv.nn.evaluation import mean_square
-from gradconv.nn.random_state import preserved_random_state
+from gradconv.nn.random_state import preserved_buffers, preserved_random_state
 from gradconv.train.configuration import TrainingConfig
 from gradconv.train.engine import Engine
 from gradconv.train.gradient import StepGradient
@@ -23,7 +23,7 @@ REPEATS = 3
 
 
 def seconds_of_legs(
-    model: nn.Module,
+    module: nn.Module,
     legs: Sequence[Leg],
     data: Data,
     engine: Engine,
@@ -36,7 +36,7 @@ def seconds_of_legs(
 
     Parameters
     ----------
-    model : Module
+    module : Module
         The network.
     legs : sequence of Leg
         The plan.
@@ -47,42 +47,41 @@ def seconds_of_legs(
     """
     found: list[list[float]] = [[] for _ in legs]
     base = data.sampler(TIMING)
-    before = {p: p.grad for p in model.parameters()}
-    buffers = {name: b.clone() for name, b in model.named_buffers()}
+    before = {p: p.grad for p in module.parameters()}
     steps = [
         StepGradient(
-            model, mean_square, sampler_of(leg, base, config.seed), engine, config.microbatch
+            module, mean_square, sampler_of(leg, base, config.seed), engine, config.microbatch
         )
         for leg in legs
     ]
     number = 0
-    model.zero_grad(set_to_none=True)  # gradients add up in place
-    with preserved_random_state(str(engine.device)):
-        for turn in range(repeats + 1):
-            for leg, step, taken in zip(legs, steps, found, strict=True):
-                engine.wait()
-                start = time.perf_counter()
-                drawn = []
-                for _ in range(config.accumulation):
-                    drawn.append(step.draw(leg.terms, number))
-                    number += sum(t.samples for t in leg.terms)
-                step.add(drawn, config.accumulation)
-                engine.wait()
-                if turn:
-                    taken.append(time.perf_counter() - start)
-    for parameter, grad in before.items():
-        parameter.grad = grad
-    for name, buffer in model.named_buffers():
-        buffer.data.copy_(buffers[name])
-    optimiser = _optimiser_seconds(model, engine, config, repeats)
+    module.zero_grad(set_to_none=True)  # gradients add up in place
+    try:
+        with preserved_random_state(str(engine.device)), preserved_buffers(module):
+            for turn in range(repeats + 1):
+                for leg, step, taken in zip(legs, steps, found, strict=True):
+                    engine.wait()
+                    start = time.perf_counter()
+                    drawn = []
+                    for _ in range(config.accumulation):
+                        drawn.append(step.draw(leg.terms, number))
+                        number += sum(t.samples for t in leg.terms)
+                    step.add(drawn, config.accumulation)
+                    engine.wait()
+                    if turn:
+                        taken.append(time.perf_counter() - start)
+    finally:
+        for parameter, grad in before.items():
+            parameter.grad = grad
+    optimiser = _optimiser_seconds(module, engine, config, repeats)
     return [statistics.median(taken) + optimiser for taken in found]
 
 
 def _optimiser_seconds(
-    model: nn.Module, engine: Engine, config: TrainingConfig, repeats: int
+    module: nn.Module, engine: Engine, config: TrainingConfig, repeats: int
 ) -> float:
     """Median seconds of an optimiser's step, the norm of the gradient included."""
-    weights = [nn.Parameter(p.detach().clone()) for p in model.parameters() if p.requires_grad]
+    weights = [nn.Parameter(p.detach().clone()) for p in module.parameters() if p.requires_grad]
     optimiser = make_optimiser(
         config.optimiser,
         weights,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from gradconv.train.configuration import TrainingConfig
 from gradconv.train.engine import Engine
 from gradconv.train.forecast import forecast
 from gradconv.train.gradient import merges
-from gradconv.train.loop import Loop
+from gradconv.train.loop import Loop, Progress
 from gradconv.train.making import (
     Data,
     costs_of,
@@ -41,7 +40,6 @@ from gradconv.train.tasks import TASKS, Task
 from gradconv.train.timing import seconds_of_legs
 
 RESULT = "result.json"
-Progress = Callable[[float, float, str], None]
 
 
 class Trainer:
@@ -51,7 +49,7 @@ class Trainer:
     ----------
     task : str or Task
         "denoise", "deblur", "inpaint", "superres", with parameters as in ``"denoise:0.2"``.
-    model : str or Module
+    module : str or Module
         "resnet", "unet" or "espcn"; or a module that maps ``(B, task.inputs(C), *n)`` to
         ``(B, C, *(task.factor n))`` on every level's mesh. It is trained in place.
     strategy : str or Strategy
@@ -63,7 +61,7 @@ class Trainer:
     ------
     InputError
         If a choice breaks a rule, data are missing or corrupt, a GPU is asked for and absent, the
-        model does not run on a level, or a pass does not fit into memory.
+        module does not run on a level, or a pass does not fit into memory.
 
     Examples
     --------
@@ -89,14 +87,16 @@ class Trainer:
     def __init__(
         self,
         task: str | Task,
-        model: str | nn.Module,
+        module: str | nn.Module,
         strategy: str | Strategy = "single",
         **options: Any,
     ) -> None:
-        if not isinstance(model, (str, nn.Module)):
-            raise InputError(f"`model` must be a name or a torch.nn.Module; got {shortened(model)}")
-        own = None if isinstance(model, str) else model
-        options["network"] = model if own is None else f"{type(own).__name__} of the caller"
+        if not isinstance(module, (str, nn.Module)):
+            raise InputError(
+                f"`module` must be a name or a torch.nn.Module; got {shortened(module)}"
+            )
+        own = None if isinstance(module, str) else module
+        options["network"] = module if own is None else f"{type(own).__name__} of the caller"
         options["task"] = TASKS.parse(task).spec
         options["strategy"] = STRATEGIES.parse(strategy).spec
         self._prepare(TrainingConfig(**options), own)
@@ -108,23 +108,23 @@ class Trainer:
         trainer._prepare(config, None)
         return trainer
 
-    def _prepare(self, config: TrainingConfig, model: nn.Module | None) -> None:
+    def _prepare(self, config: TrainingConfig, module: nn.Module | None) -> None:
         self.config = config
         self.notes: list[str] = []
         self.engine = Engine(config.device, config.precision, config.processes, config.nodes)
-        made = make_network(config) if model is None else model
+        made = make_network(config) if module is None else module
         self._check_processes(made)
         self.engine.launch()
         self.data = Data(config)
         self.task, self.hierarchy = config.made_task, config.hierarchy
-        self.model = made.to(self.engine.device, self.engine.dtype)
-        if model is not None and self.engine.world > 1:
+        self.module = made.to(self.engine.device, self.engine.dtype)
+        if module is not None and self.engine.world > 1:
             self._share_weights()
         self._costs: tuple[LevelCost, ...] | None = None
         self._legs: tuple[Leg, ...] | None = None
 
-    def _check_processes(self, model: nn.Module) -> None:
-        if self.engine.world > 1 and not merges(model):
+    def _check_processes(self, module: nn.Module) -> None:
+        if self.engine.world > 1 and not merges(module):
             raise InputError(
                 "`processes` must be 1 with batch normalisation, whose statistics would be those "
                 f"of each process's own samples; got {self.engine.world}"
@@ -136,7 +136,7 @@ class Trainer:
 
         Named networks are those of the seed.
         """
-        tensors = [*self.model.parameters(), *self.model.buffers()]
+        tensors = [*self.module.parameters(), *self.module.buffers()]
         for tensor, value in zip(
             tensors, self.engine.agreed([t.cpu() for t in tensors]), strict=True
         ):
@@ -149,7 +149,7 @@ class Trainer:
             engine = self.engine
             sampler = self.data.sampler()
             with unresolved_kernels(self.notes):
-                self._costs = costs_of(self.model, sampler, engine.device, engine.dtype)
+                self._costs = costs_of(self.module, sampler, engine.device, engine.dtype)
         return self._costs
 
     @property
@@ -177,7 +177,7 @@ class Trainer:
     def _seconds(self, legs: tuple[Leg, ...]) -> list[float]:
         """Seconds of a step of each leg, with the run's threads."""
         with torch_threads(self.config.threads):
-            return seconds_of_legs(self.model, legs, self.data, self.engine, self.config)
+            return seconds_of_legs(self.module, legs, self.data, self.engine, self.config)
 
     def forecast(self, seconds: bool = False) -> dict[str, Any]:
         """What the plan is expected to cost, as JSON values; nothing is trained.
@@ -197,9 +197,9 @@ class Trainer:
             self.costs,
             step_seconds=timed,
             microbatch=self.config.microbatch,
-            noise_drawn="level" if self.data.sampler().level_noise else "finest",
+            drawn="level" if self.data.sampler().level_noise else "finest",
             accumulation=self.config.accumulation,
-            merged=merges(self.model),
+            merged=merges(self.module),
             processes=self.engine.world,
             alone=STRATEGIES.parse("single").legs(self.config.plan_schedule)[0],
         )
@@ -240,7 +240,7 @@ class Trainer:
         ):
             start_random_state(self.config.seed)
             warnings.simplefilter("ignore", UnresolvedKernelWarning)  # there is a note of them
-            loop = Loop(self.model, self.data, self.engine, self.config, path)
+            loop = Loop(self.module, self.data, self.engine, self.config, path)
             peak = self._check_memory()
             if loop.restored() is None:
                 loop.start(self.legs, self.costs, peak, self.notes)
@@ -262,20 +262,20 @@ class Trainer:
             self.costs,
             self.hierarchy.dim,
             config.microbatch,
-            merges(self.model),
+            merges(self.module),
             available_bytes(engine.device, config.memory, engine.local),
             engine.world,
         )
 
     def _result(self, loop: Loop, identity: dict[str, Any]) -> TrainingResult:
         pairs = self.data.pairs("test")
-        test, degraded = score(self.model, pairs, self.engine), degraded_scores(pairs)
+        test, degraded = score(self.module, pairs, self.engine), degraded_scores(pairs)
         state = loop.state
         notes = list(loop.notes)
         document = {
             "schema": SCHEMA,
             "configuration": identity,
-            **describe_network(self.model, self.config),
+            **describe_network(self.module, self.config),
             "levels": list(self.hierarchy.sizes),
             "test": as_record(test),
             "test_tiles": len(pairs.y),
@@ -292,7 +292,7 @@ class Trainer:
             ),
         }
         return TrainingResult(
-            self.model,
+            self.module,
             test,
             degraded,
             state.totals,

@@ -11,7 +11,6 @@ from torch import nn
 
 from gradconv.audit.estimator import causes
 from gradconv.audit.estimator.calls import Step
-from gradconv.audit.estimator.causes import SEVERITIES, EstimatorFinding
 from gradconv.audit.estimator.checks_cost import check_batches, check_work
 from gradconv.audit.estimator.checks_cost import work as work_of
 from gradconv.audit.estimator.checks_gradient import check_gradients
@@ -29,13 +28,15 @@ from gradconv.audit.estimator.recording import OUTWEIGH, Recorder
 from gradconv.audit.estimator.result import EstimatorAudit, Side
 from gradconv.audit.estimator.terms import Structure, structure
 from gradconv.audit.estimator.weights import Weights, weigh
+from gradconv.audit.findings import SEVERITIES, Finding
 from gradconv.errors import InputError, check_number, shortened
+from gradconv.loading import name_of
 from gradconv.mesh import MeshHierarchy
 from gradconv.nn.random_state import preserved_random_state
+from gradconv.parallel import Progress
 
 STEPS = 16
 LEAST_STEPS = 4
-Progress = Callable[[int, int], None]
 # what of the samples says nothing more once it is known that they come again
 _LOST = (causes.MISSING_COARSE, causes.DETACHED, causes.MISSING_COARSEST, causes.MISSING_TERM)
 
@@ -43,8 +44,8 @@ _LOST = (causes.MISSING_COARSE, causes.DETACHED, causes.MISSING_COARSEST, causes
 def audit_estimator(
     step: Callable[..., Any],
     *,
-    model: nn.Module,
-    levels: MeshHierarchy | Sequence[int],
+    module: nn.Module,
+    hierarchy: MeshHierarchy | Sequence[int],
     batch_sizes: Sequence[int] | None = None,
     work: float | None = None,
     steps: int = STEPS,
@@ -55,7 +56,7 @@ def audit_estimator(
 ) -> EstimatorAudit:
     """Find what is wrong with a multilevel gradient loop, E g_L = E g_0 + Σ E[g_l − g_{l−1}].
 
-    The step is a black box: it is run several times with hooks on the model. Every other step is
+    The step is a black box: it is run several times with hooks on the module. Every other step is
     a probe: a large known shift is added to each output, and the slope of the loss along it tells
     each call's signed weight. Weights, buffers, ``.grad``, modes, optimisers and the global random
     states are as before afterwards, whatever happens; iterators of the step have gone on.
@@ -63,12 +64,12 @@ def audit_estimator(
     Parameters
     ----------
     step : callable
-        One training step, ``step()`` or ``step(model)``. It calls backward itself (and may zero
+        One training step, ``step()`` or ``step(module)``. It calls backward itself (and may zero
         gradients and step an optimiser), or returns the scalar loss to be differentiated. It must
-        call `model` itself, on fields of shape ``(B, C, *n)``.
-    model : Module
-        The model that the step trains.
-    levels : MeshHierarchy or sequence of int
+        call `module` itself, on fields of shape ``(B, C, *n)``.
+    module : Module
+        The module that the step trains.
+    hierarchy : MeshHierarchy or sequence of int
         Cells an axis of the meshes, coarse to fine, each twice the one before.
     batch_sizes : sequence of int, optional
         Declared samples a step of each term, coarse to fine.
@@ -97,7 +98,7 @@ def audit_estimator(
     Raises
     ------
     InputError
-        If an argument breaks a rule, the step fails or never trains the model, or a loss is not
+        If an argument breaks a rule, the step fails or never trains the module, or a loss is not
         finite; where one level is at fault, it is named.
 
     Examples
@@ -111,35 +112,35 @@ def audit_estimator(
     ...     fine = torch.randn(2, 1, 16)
     ...     coarsest = loss(restrict(torch.randn(8, 1, 16)))
     ...     return coarsest + loss(fine) + loss(restrict(fine))
-    >>> found = audit_estimator(step, model=net, levels=(8, 16))
+    >>> found = audit_estimator(step, module=net, hierarchy=(8, 16))
     >>> for finding in found.findings:
-    ...     print(f"{finding.term}: {finding.cause} ({finding.number:+.2f})")
+    ...     print(f"{finding.where}: {finding.cause} ({finding.number:+.2f})")
     term 1 (n=16, 8): wrong sign (+1.00)
     """
     check_number("steps", steps, LEAST_STEPS, 10**5)
     check_number("seed", seed, 0, 2**62)
-    sizes = _sizes(levels)
+    sizes = _sizes(hierarchy)
     declared = _declared(batch_sizes, len(sizes))
     claimed = _claimed(work)
-    if not isinstance(model, nn.Module):
-        raise InputError(f"`model` must be a torch.nn.Module; got {shortened(model)}")
-    if not any(p.requires_grad for p in model.parameters()):
-        raise InputError("`model` must have a parameter that takes a gradient; it has none")
+    if not isinstance(module, nn.Module):
+        raise InputError(f"`module` must be a torch.nn.Module; got {shortened(module)}")
+    if not any(p.requires_grad for p in module.parameters()):
+        raise InputError("`module` must have a parameter that takes a gradient; it has none")
     if loss is not None and not callable(loss):
         raise InputError(f"`loss` must be callable; got {shortened(loss)}")
-    run = _callable(step, model)
+    run = _callable(step, module)
     others = optimizer if isinstance(optimizer, (list, tuple)) else (optimizer,)
-    keeper = Keeper(model, [o for o in others if o is not None])
-    parameter = next(iter(model.parameters()))
+    keeper = Keeper(module, [o for o in others if o is not None])
+    parameter = next(iter(module.parameters()))
     device = str(parameter.device)
     with preserved_random_state(device):
         try:
-            recorder = Recorder(model, run, keeper, seed)
+            recorder = Recorder(module, run, keeper, seed)
             recorded = _record(recorder, sizes, steps, progress)
             dim = recorded[0].calls[0].input.ndim - 2
-            if isinstance(levels, MeshHierarchy) and levels.dim != dim:
+            if isinstance(hierarchy, MeshHierarchy) and hierarchy.dim != dim:
                 raise InputError(
-                    f"`levels` must have the dimension of the inputs, {dim}; got {levels.dim}"
+                    f"`hierarchy` must have the dimension of the inputs, {dim}; got {hierarchy.dim}"
                 )
             found = structure(sizes, dim, recorded)
             weights = weigh(found)
@@ -150,14 +151,14 @@ def audit_estimator(
             keeper.put_all_back()
     return EstimatorAudit(
         {
-            "step": _word(step),
-            "model": type(model).__qualname__,
+            "step": name_of(step),
+            "model": type(module).__qualname__,
             "levels": list(sizes),
             "dim": dim,
             "batch_sizes": None if declared is None else list(declared),
             "work": claimed,
             "steps": steps,
-            "loss": None if loss is None else _word(loss),
+            "loss": None if loss is None else name_of(loss),
         },
         tuple(_sides(found, weights)),
         tuple(sorted(findings, key=lambda f: SEVERITIES.index(f.severity))),
@@ -193,15 +194,15 @@ def _check_step(now: Step, sizes: tuple[int, ...]) -> None:
     where = f"step {now.number}"
     if not now.calls:
         raise InputError(
-            f"`step` must call `model` (not its forward method, nor a copy); {where} did not"
+            f"`step` must call `module` (not its forward method, nor a copy); {where} did not"
         )
     dims = {c.input.ndim for c in now.calls}
     if len(dims) > 1:
-        raise InputError(f"`step` must call `model` in one dimension; {where} used {sorted(dims)}")
+        raise InputError(f"`step` must call `module` in one dimension; {where} used {sorted(dims)}")
     for call in now.calls:
         if call.n not in sizes and call.reached:
             raise InputError(
-                f"`levels` must hold every mesh that gradients are taken on, {list(sizes)}; "
+                f"`hierarchy` must hold every mesh that gradients are taken on, {list(sizes)}; "
                 f"{where} has a gradient on n={call.n}"
             )
         if not now.probed and not call.finite:
@@ -212,7 +213,7 @@ def _check_step(now: Step, sizes: tuple[int, ...]) -> None:
             )
     if not any(c.reached for c in now.calls):
         raise InputError(
-            f"`step` must call backward or return a loss that depends on `model`; in {where} no "
+            f"`step` must call backward or return a loss that depends on `module`; in {where} no "
             "gradient came back to any of its outputs"
         )
 
@@ -225,7 +226,7 @@ def _check(
     claimed: float | None,
     loss: Loss | None,
     seed: int,
-) -> tuple[list[EstimatorFinding], list[str], float]:
+) -> tuple[list[Finding], list[str], float]:
     """Run all checks."""
     samples = Samples(found)
     reseeded = _reseeded(found.steps)
@@ -234,13 +235,13 @@ def _check(
     batches = check_batches(found, declared)
     cost, cost_notes, measured = check_work(found, claimed, declared)
     gradients = check_gradients(found)
-    laws: tuple[list[EstimatorFinding], list[str]] = ([], [])
+    laws: tuple[list[Finding], list[str]] = ([], [])
     if repeated:
         notes.append("samples come again: whether levels have one law was not checked")
     else:
         laws = check_laws(samples)
-    experiments = Experiments(recorder.model, recorder.keeper, recorder.arguments, found, seed)
-    model = check_model(found, experiments)
+    experiments = Experiments(recorder.module, recorder.keeper, recorder.arguments, found, seed)
+    in_mode = check_model(found, experiments)
     missing = any(f.cause in _LOST for f in findings)
     findings += [
         *gradients[0],
@@ -248,11 +249,11 @@ def _check(
         *check_shared(samples, repeated),
         *check_pairs(samples),
         *laws[0],
-        *model[0],
+        *in_mode[0],
         *batches[0],
         *([] if missing else cost),  # a gradient that is missing costs nothing: that is known
     ]
-    notes += [*gradients[1], *laws[1], *model[1], *batches[1], *cost_notes]
+    notes += [*gradients[1], *laws[1], *in_mode[1], *batches[1], *cost_notes]
     return findings, notes, measured
 
 
@@ -285,15 +286,15 @@ def _sides(found: Structure, weights: Weights) -> list[Side]:
     return sorted(sides, key=lambda s: (s.term, s.kind == "coarse"))
 
 
-def _sizes(levels: MeshHierarchy | Sequence[int]) -> tuple[int, ...]:
-    if isinstance(levels, MeshHierarchy):
-        return levels.sizes
-    if isinstance(levels, str) or not isinstance(levels, Sequence):
+def _sizes(hierarchy: MeshHierarchy | Sequence[int]) -> tuple[int, ...]:
+    if isinstance(hierarchy, MeshHierarchy):
+        return hierarchy.sizes
+    if isinstance(hierarchy, str) or not isinstance(hierarchy, Sequence):
         raise InputError(
-            "`levels` must be a MeshHierarchy or the cells an axis of each mesh; "
-            f"got {shortened(levels)}"
+            "`hierarchy` must be a MeshHierarchy or the cells an axis of each mesh; "
+            f"got {shortened(hierarchy)}"
         )
-    return MeshHierarchy(1, tuple(levels)).sizes
+    return MeshHierarchy(1, tuple(hierarchy)).sizes
 
 
 def _declared(batch_sizes: Sequence[int] | None, levels: int) -> tuple[int, ...] | None:
@@ -322,12 +323,8 @@ def _claimed(work: float | None) -> float | None:
     return float(work)
 
 
-def _word(function: Any) -> str:
-    return str(getattr(function, "__qualname__", type(function).__qualname__))
-
-
-def _callable(step: Callable[..., Any], model: nn.Module) -> Callable[[], Any]:
-    """Bind the model where the step takes it."""
+def _callable(step: Callable[..., Any], module: nn.Module) -> Callable[[], Any]:
+    """Bind the module where the step takes it."""
     if not callable(step):
         raise InputError(f"`step` must be callable; got {shortened(step)}")
     try:
@@ -342,7 +339,7 @@ def _callable(step: Callable[..., Any], model: nn.Module) -> Callable[[], Any]:
     named = [p.name for p in parameters if p.default is p.empty and p.kind == p.KEYWORD_ONLY]
     if len(needed) > 1 or named:
         raise InputError(
-            "`step` must take nothing, or the model; it needs "
+            "`step` must take nothing, or the module; it needs "
             f"{', '.join([*(p.name for p in needed), *named])}"
         )
-    return (lambda: step(model)) if needed else step
+    return (lambda: step(module)) if needed else step

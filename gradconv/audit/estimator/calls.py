@@ -1,4 +1,4 @@
-"""Calls of the model and the steps they belong to, as they are recorded."""
+"""Calls of the module and the steps they belong to, as they are recorded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gradconv.errors import InputError, shortened
 
 @dataclass(eq=False)
 class Call:
-    """One call of the model.
+    """One call of the module.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class Call:
     input : Tensor
         Copy of the input on the CPU, shape ``(B, C, *n)``.
     training : bool
-        Mode of the model.
+        Mode of the module.
     differentiable : bool
         Whether the output was connected to the parameters.
     random_state : str
@@ -88,7 +88,7 @@ class Step:
     books : Bookkeeping
         Backward passes and what used them.
     training_before, training_after : bool
-        Mode of the model before and after the step.
+        Mode of the module before and after the step.
     random_after : dict of str to str
         Digests of the global random states after the step, by library.
     optimised : bool
@@ -107,20 +107,20 @@ class Step:
 
 @dataclass(frozen=True)
 class Arguments:
-    """Arguments of one call, to make it again: ``model(*args, **kwargs)`` with another input."""
+    """Arguments of one call, to make it again: ``module(*args, **kwargs)`` with another input."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     place: int | str
 
-    def call(self, model: nn.Module, x: torch.Tensor) -> torch.Tensor | None:
-        """Call the model with `x` in place of the input."""
+    def call(self, module: nn.Module, x: torch.Tensor) -> torch.Tensor | None:
+        """Call the module with `x` in place of the input."""
         args, kwargs = list(self.args), dict(self.kwargs)
         if isinstance(self.place, int):
             args[self.place] = x
         else:
             kwargs[self.place] = x
-        return first_tensor(model(*args, **kwargs))
+        return first_tensor(module(*args, **kwargs))
 
 
 def find_input(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[int | str, torch.Tensor]:
@@ -136,7 +136,7 @@ def find_input(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[int | 
         if isinstance(value, torch.Tensor) and value.ndim >= 3 and value.is_floating_point():
             return place, value
     shapes = [tuple(v.shape) if isinstance(v, torch.Tensor) else shortened(v) for _, v in places]
-    raise InputError(f"`model` must be called on fields of shape (B, C, *n); got {shapes}")
+    raise InputError(f"`module` must be called on fields of shape (B, C, *n); got {shapes}")
 
 
 def first_tensor(output: Any) -> torch.Tensor | None:

@@ -1,11 +1,7 @@
-"""The causes that an audit of an estimator can name, and a finding."""
+"""The causes that an audit of an estimator can name."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
-SEVERITIES = ("breaks", "limits", "latent", "note")
 STEP = "(step)"  # what belongs to no single term
 
 SIGN = "wrong sign"
@@ -45,42 +41,3 @@ WORK = "work not as claimed"
 EVALUATION = "evaluation mode"
 BATCH_STATISTICS = "batch statistics"
 RANDOM_LAYERS = "fine and coarse draw different random numbers"
-
-
-@dataclass(frozen=True)
-class EstimatorFinding:
-    """One cause in one term.
-
-    Parameters
-    ----------
-    term : str
-        ``"term 2 (n=64, 32)"``; ``"(step)"`` for what belongs to no single term.
-    cause : str
-        In a few words.
-    sentence : str
-        What was seen, with the number.
-    number : float
-        The number.
-    severity : {"breaks", "limits", "latent", "note"}
-        The mean of what the loop adds up is not the finest mesh's gradient, or not that of the
-        data; the mean is right, but variance or cost are not what they should be; it does no harm
-        to this model and would to others; it is worth knowing.
-    """
-
-    term: str
-    cause: str
-    sentence: str
-    number: float
-    severity: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the finding as JSON values."""
-        from gradconv.rate_records import number
-
-        return {
-            "term": self.term,
-            "cause": self.cause,
-            "sentence": self.sentence,
-            "number": number(self.number),
-            "severity": self.severity,
-        }

@@ -9,8 +9,11 @@ import numpy as np
 
 from gradconv.audit.estimator import causes
 from gradconv.audit.estimator.calls import Call
-from gradconv.audit.estimator.causes import STEP, EstimatorFinding
+from gradconv.audit.estimator.causes import STEP
 from gradconv.audit.estimator.terms import Structure
+from gradconv.audit.findings import Finding
+from gradconv.multilevel.costs.model import CostModel, step_work
+from gradconv.multilevel.costs.plan import multiscale
 
 CLAIM = 0.01  # relative difference from the claimed work that is a rounded number
 ERRORS = 5.0
@@ -27,7 +30,7 @@ def batch_sizes(structure: Structure) -> dict[int, float]:
 
 def check_batches(
     structure: Structure, declared: Sequence[int] | None
-) -> tuple[list[EstimatorFinding], list[str]]:
+) -> tuple[list[Finding], list[str]]:
     """Compare the samples of the terms with each other and with what was declared.
 
     Parameters
@@ -78,7 +81,7 @@ def check_batches(
     else:
         return [], notes
     return [
-        EstimatorFinding(
+        Finding(
             STEP,
             cause,
             f"coarse to fine, terms take {words} samples a step{promised}: the coarsest has "
@@ -95,20 +98,15 @@ def work(structure: Structure, calls: Sequence[Call]) -> float:
     return float(sum(c.batch * (c.n / finest) ** structure.dim for c in calls))
 
 
-def planned_work(structure: Structure, sizes: Sequence[int]) -> float:
+def planned_work(structure: Structure, declared: Sequence[int]) -> float:
     """Work units a step of declared batch sizes, coarse to fine."""
-    finest, d = structure.finest, structure.dim
-    return float(
-        sum(
-            count * 2.0 ** (-d * (finest - level)) * (1.0 + (2.0**-d if level else 0.0))
-            for level, count in enumerate(sizes)
-        )
-    )
+    units = CostModel.work_units(len(declared), structure.dim)
+    return step_work(multiscale(1, declared).stages[0], units)
 
 
 def check_work(
     structure: Structure, claimed: float | None, declared: Sequence[int] | None
-) -> tuple[list[EstimatorFinding], list[str], float]:
+) -> tuple[list[Finding], list[str], float]:
     """Compare the work of the gradients with what is claimed.
 
     Returns
@@ -138,7 +136,7 @@ def check_work(
             return [], notes, measured
     if abs(measured - claimed) <= max(CLAIM * claimed, ERRORS * error):
         return [], notes, measured
-    finding = EstimatorFinding(
+    finding = Finding(
         STEP,
         causes.WORK,
         f"a step takes {measured:.4g} work units, {measured / claimed:.2g} times the claimed "

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from gradconv.audit.estimator import causes
 from gradconv.audit.estimator.calls import Step
-from gradconv.audit.estimator.causes import STEP, EstimatorFinding
+from gradconv.audit.estimator.causes import STEP
 from gradconv.audit.estimator.terms import Structure
+from gradconv.audit.findings import Finding
 
 MOVED = 1e-9  # relative change of the weights that is not rounding
 KEPT = 1e-2
 
 
-def check_gradients(structure: Structure) -> tuple[list[EstimatorFinding], list[str]]:
+def check_gradients(structure: Structure) -> tuple[list[Finding], list[str]]:
     """Check the way of the gradients through a step.
 
     Returns
@@ -33,7 +34,7 @@ def check_gradients(structure: Structure) -> tuple[list[EstimatorFinding], list[
     return found, notes
 
 
-def _updated(structure: Structure) -> list[EstimatorFinding]:
+def _updated(structure: Structure) -> list[Finding]:
     """Weights that differ between the gradients of one step."""
     largest = 0.0
     for step in structure.steps:
@@ -43,7 +44,7 @@ def _updated(structure: Structure) -> list[EstimatorFinding]:
     if largest <= MOVED:
         return []
     return [
-        EstimatorFinding(
+        Finding(
             STEP,
             causes.UPDATED,
             f"the weights change by {largest:.2g} of their norm between the gradients of one "
@@ -54,7 +55,7 @@ def _updated(structure: Structure) -> list[EstimatorFinding]:
     ]
 
 
-def _zeroed(structure: Structure) -> list[EstimatorFinding]:
+def _zeroed(structure: Structure) -> list[Finding]:
     """Backward passes that have no part in what was used."""
     lost: dict[str, int] = {}
     for step in structure.steps:
@@ -67,7 +68,7 @@ def _zeroed(structure: Structure) -> list[EstimatorFinding]:
         return []
     steps = len(structure.steps)
     return [
-        EstimatorFinding(
+        Finding(
             ", ".join(sorted(lost)),
             causes.ZEROED,
             f"its gradient has weight 0 in what the step leaves or its optimiser uses, in "
@@ -92,7 +93,7 @@ def _names(structure: Structure, step: Step, number: int) -> list[str]:
     )
 
 
-def _stale(structure: Structure) -> list[EstimatorFinding]:
+def _stale(structure: Structure) -> list[Finding]:
     """Gradients of the step before that are used once more."""
     shares = [
         use.stale
@@ -104,7 +105,7 @@ def _stale(structure: Structure) -> list[EstimatorFinding]:
     if not shares:
         return []
     return [
-        EstimatorFinding(
+        Finding(
             STEP,
             causes.STALE,
             f"what the step before left in .grad enters with weight {shares[0]:.3g}: it is never "

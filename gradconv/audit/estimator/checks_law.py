@@ -12,10 +12,10 @@ import numpy as np
 from scipy import stats
 
 from gradconv.audit.estimator import causes
-from gradconv.audit.estimator.causes import EstimatorFinding
 from gradconv.audit.estimator.checks_samples import Samples
 from gradconv.audit.estimator.samples import octave_index, unexplained
 from gradconv.audit.estimator.terms import Role, Structure
+from gradconv.audit.findings import Finding
 
 FALSE_ALARM = 1e-4
 LEAST_STEPS = 6
@@ -26,7 +26,7 @@ UNIT_GAIN = 0.02  # a restriction keeps a constant, to this
 SMALL = 1e-3  # of the total power: a difference that changes no gradient to speak of
 
 
-def check_laws(samples: Samples) -> tuple[list[EstimatorFinding], list[str]]:
+def check_laws(samples: Samples) -> tuple[list[Finding], list[str]]:
     """Compare the two roles of every level.
 
     Returns
@@ -115,7 +115,7 @@ def _name(
     samples: Samples,
     differences: dict[int, tuple[np.ndarray, float, float]],
     compared: list[int],
-) -> EstimatorFinding:
+) -> Finding:
     """Tell a route that is not nested, noise of one size and another scale from each other."""
     structure = samples.structure
     level = max(differences)
@@ -152,7 +152,7 @@ def _name(
     else:
         cause = causes.LAWS
         tail = "the two roles come by different maps, or from different data"
-    return EstimatorFinding(
+    return Finding(
         structure.name(level),
         cause,
         f"{seen}; {tail}, so that the sum does not telescope",

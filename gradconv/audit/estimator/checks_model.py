@@ -1,4 +1,4 @@
-"""Is the model in the right mode, and does anything in it couple samples or levels."""
+"""Is the module in the right mode, and does anything in it couple samples or levels."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from gradconv.audit.estimator import causes
 from gradconv.audit.estimator.calls import Arguments, Call, Step
-from gradconv.audit.estimator.causes import STEP, EstimatorFinding
+from gradconv.audit.estimator.causes import STEP
 from gradconv.audit.estimator.keeping import Keeper
 from gradconv.audit.estimator.terms import Structure
+from gradconv.audit.findings import Finding
 from gradconv.nn.random_state import start_random_state
 
 CHANGE = 1e-4  # relative change of an output that is not rounding
@@ -19,12 +20,12 @@ SAMPLES = 8
 
 
 class Experiments:
-    """The model called again on recorded inputs; its state is put back after each call.
+    """The module called again on recorded inputs; its state is put back after each call.
 
     Parameters
     ----------
-    model : Module
-        The model.
+    module : Module
+        The module.
     keeper : Keeper
         Puts its state back.
     arguments : dict of int to Arguments
@@ -37,29 +38,29 @@ class Experiments:
 
     def __init__(
         self,
-        model: nn.Module,
+        module: nn.Module,
         keeper: Keeper,
         arguments: dict[int, Arguments],
         structure: Structure,
         seed: int,
     ) -> None:
-        self.model, self.keeper, self.seed = model, keeper, seed
+        self.module, self.keeper, self.seed = module, keeper, seed
         calls = [c for c in structure.steps[0].calls if c.reached]
         # many samples, and among those few cells
         self.subject: Call | None = max(calls, key=lambda c: (c.batch > 1, -c.n), default=None)
         self.arguments = arguments
 
     def output(self, x: torch.Tensor, training: bool, key: int) -> torch.Tensor | None:
-        """Output in a mode, from one of several random states; None where the model fails."""
+        """Output in a mode, from one of several random states; None where the module fails."""
         assert self.subject is not None
-        device = next(self.model.parameters()).device
+        device = next(self.module.parameters()).device
         start_random_state(self.seed, 2**20, key)
-        self.model.train(training)
+        self.module.train(training)
         try:
             with torch.no_grad():
-                made = self.arguments[self.subject.number].call(self.model, x.to(device))
+                made = self.arguments[self.subject.number].call(self.module, x.to(device))
             return None if made is None else made.detach().cpu().double()
-        except Exception:  # the model may not take the changed input
+        except Exception:  # the module may not take the changed input
             return None
         finally:
             self.keeper.put_state_back()
@@ -81,9 +82,7 @@ class Experiments:
         return float((a - b).norm()) / scale if scale else float((a - b).norm())
 
 
-def check_model(
-    structure: Structure, experiments: Experiments
-) -> tuple[list[EstimatorFinding], list[str]]:
+def check_model(structure: Structure, experiments: Experiments) -> tuple[list[Finding], list[str]]:
     """Check modes, batch statistics and random layers.
 
     Returns
@@ -104,12 +103,12 @@ def check_model(
         change = experiments.change(x, others, (training, training), (0, 0), first=True)
         if change > CHANGE:
             found.append(
-                EstimatorFinding(
+                Finding(
                     STEP,
                     causes.BATCH_STATISTICS,
                     f"the output of a sample changes by {change:.2g} of its norm with the other "
-                    f"samples of its batch{_named(experiments.model, _BatchNorm)}: fine and coarse "
-                    "role of a level have other batches, and the sum does not telescope",
+                    f"samples of its batch{_named(experiments.module, _BatchNorm)}: fine and "
+                    "coarse role of a level have other batches, and the sum does not telescope",
                     change,
                     "breaks",
                 )
@@ -118,13 +117,11 @@ def check_model(
         notes.append("every call has one sample: batch statistics were not looked for")
     change = experiments.change(x, x, (training, training), (1, 2))
     if change > CHANGE:
-        found += _random_layers(structure, experiments.model, change)
+        found += _random_layers(structure, experiments.module, change)
     return found, notes
 
 
-def _evaluation(
-    structure: Structure, experiments: Experiments, x: torch.Tensor
-) -> list[EstimatorFinding]:
+def _evaluation(structure: Structure, experiments: Experiments, x: torch.Tensor) -> list[Finding]:
     def off(step: Step) -> list[bool]:
         return [not c.training for c in step.calls if c.reached]
 
@@ -139,17 +136,17 @@ def _evaluation(
         seen = f"{share:.0%} of the calls that receive gradients run in evaluation mode"
     else:
         share = left / len(structure.steps)
-        seen = f"{share:.0%} of the steps leave the model in evaluation mode for the next one"
+        seen = f"{share:.0%} of the steps leave the module in evaluation mode for the next one"
     tail = (
-        f"which changes this model's output by {change:.2g} of its norm"
+        f"which changes this module's output by {change:.2g} of its norm"
         if matters
-        else "which changes nothing for this model, and would with dropout or batch statistics"
+        else "which changes nothing for this module, and would with dropout or batch statistics"
     )
     severity = "breaks" if matters else "latent"
-    return [EstimatorFinding(STEP, causes.EVALUATION, f"{seen}, {tail}", share, severity)]
+    return [Finding(STEP, causes.EVALUATION, f"{seen}, {tail}", share, severity)]
 
 
-def _random_layers(structure: Structure, model: nn.Module, change: float) -> list[EstimatorFinding]:
+def _random_layers(structure: Structure, module: nn.Module, change: float) -> list[Finding]:
     """Random layers: shared within a term, new in every step."""
     found = []
     apart: list[str] = []
@@ -160,13 +157,13 @@ def _random_layers(structure: Structure, model: nn.Module, change: float) -> lis
         ]
         if all(not (a & b) for a, b in zip(*states, strict=True)):
             apart.append(structure.name(fine.term))
-    layers = _named(model, _DropoutNd)
+    layers = _named(module, _DropoutNd)
     if apart:
         found.append(
-            EstimatorFinding(
+            Finding(
                 ", ".join(apart),
                 causes.RANDOM_LAYERS,
-                f"the model's own randomness changes its output by {change:.2g} of its norm"
+                f"the module's own randomness changes its output by {change:.2g} of its norm"
                 f"{layers}, and 0 of the coarse calls start from the random state of their fine "
                 "call: the difference keeps the variance of both",
                 change,
@@ -176,11 +173,11 @@ def _random_layers(structure: Structure, model: nn.Module, change: float) -> lis
     same = _repeated_states(structure)
     if same > 0.5:
         found.append(
-            EstimatorFinding(
+            Finding(
                 STEP,
                 causes.SEED,
                 f"{same:.0%} of the calls start from the random state of the step before{layers}: "
-                "the model's own randomness is the same in every step",
+                "the module's own randomness is the same in every step",
                 same,
                 "breaks",
             )
@@ -199,10 +196,10 @@ def _repeated_states(structure: Structure) -> float:
     return sum(hits) / len(hits) if hits else 0.0
 
 
-def _named(model: nn.Module, kind: type) -> str:
+def _named(module: nn.Module, kind: type) -> str:
     names = [
-        f"{n or 'model'}: {type(m).__name__}"
-        for n, m in model.named_modules()
+        f"{n or 'module'}: {type(m).__name__}"
+        for n, m in module.named_modules()
         if isinstance(m, kind)
     ]
     return f" ({', '.join(names[:3])})" if names else ""

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import binom
 
 from gradconv.audit.estimator import causes
-from gradconv.audit.estimator.causes import STEP, EstimatorFinding
+from gradconv.audit.estimator.causes import STEP
 from gradconv.audit.estimator.samples import (
     SAME,
     association,
@@ -28,6 +28,7 @@ from gradconv.audit.estimator.samples import (
     unexplained,
 )
 from gradconv.audit.estimator.terms import Role, Structure
+from gradconv.audit.findings import Finding
 
 DEVIATIONS = 4.5
 EXCESS = 0.25
@@ -96,9 +97,9 @@ def related(z: float, excess: float) -> bool:
     return z > DEVIATIONS and excess > EXCESS
 
 
-def check_pairs(samples: Samples) -> list[EstimatorFinding]:
+def check_pairs(samples: Samples) -> list[Finding]:
     """Check that both sides of every term are taken on the same samples."""
-    found: dict[int, EstimatorFinding] = {}
+    found: dict[int, Finding] = {}
     exact: list[int] = []
     for fine, coarse in samples.structure.pairs():
         finding = _pair(samples, fine, coarse)
@@ -114,13 +115,13 @@ def check_pairs(samples: Samples) -> list[EstimatorFinding]:
                     f"{finding.sentence}, while n={samples.structure.sizes[max(exact)]} is "
                     "restricted to rounding: coarse levels come from the data by steps of their own"
                 )
-                found[term] = EstimatorFinding(
-                    finding.term, causes.ROUTES, sentence, finding.number, "limits"
+                found[term] = Finding(
+                    finding.where, causes.ROUTES, sentence, finding.number, "limits"
                 )
     return list(found.values())
 
 
-def _pair(samples: Samples, fine: Role, coarse: Role) -> EstimatorFinding | None:
+def _pair(samples: Samples, fine: Role, coarse: Role) -> Finding | None:
     steps = sorted(set(fine.calls) & set(coarse.calls))
     matched = [
         partners(samples.inputs(fine, s), samples.inputs(coarse, s))[1] for s in steps[:FITTED]
@@ -143,7 +144,7 @@ def _pair(samples: Samples, fine: Role, coarse: Role) -> EstimatorFinding | None
     )
     if related(z, excess):
         if octave < COUPLED:
-            return EstimatorFinding(
+            return Finding(
                 name,
                 causes.COUPLED,
                 f"the coarse input is no restriction of the fine one, and follows from it but for "
@@ -153,7 +154,7 @@ def _pair(samples: Samples, fine: Role, coarse: Role) -> EstimatorFinding | None
                 "note",
             )
         share = f"{left:.2g} of its variance" if np.isfinite(left) else "part of it"
-        return EstimatorFinding(
+        return Finding(
             name,
             causes.FRESH,
             f"the coarse input is the fine one's image (z = {z:.0f}), and {share} follows from "
@@ -162,7 +163,7 @@ def _pair(samples: Samples, fine: Role, coarse: Role) -> EstimatorFinding | None
             "limits",
         )
     share = f"leaves {left:.2g} of the coarse input's variance" if np.isfinite(left) else "fits"
-    return EstimatorFinding(
+    return Finding(
         name,
         causes.DIFFERENT,
         f"{np.concatenate(matched).mean():.0%} of the coarse inputs are a restriction of a fine "
@@ -172,7 +173,7 @@ def _pair(samples: Samples, fine: Role, coarse: Role) -> EstimatorFinding | None
     )
 
 
-def check_repeats(samples: Samples, reseeded: Sequence[str]) -> tuple[list[EstimatorFinding], bool]:
+def check_repeats(samples: Samples, reseeded: Sequence[str]) -> tuple[list[Finding], bool]:
     """Check that samples differ from step to step.
 
     Parameters
@@ -187,7 +188,7 @@ def check_repeats(samples: Samples, reseeded: Sequence[str]) -> tuple[list[Estim
     findings, repeated
         What is wrong, and whether any sample came again at its place in the next step.
     """
-    found: list[EstimatorFinding] = []
+    found: list[Finding] = []
     for role in samples.structure.roles.values():
         if role.kind != "fine":
             continue
@@ -205,13 +206,13 @@ def check_repeats(samples: Samples, reseeded: Sequence[str]) -> tuple[list[Estim
     for cause in dict.fromkeys(f.cause for f in found):
         alike = [f for f in found if f.cause == cause]
         every = len(alike) == len([r for r in samples.structure.roles if r[1] == "fine"])
-        term = STEP if every else ", ".join(f.term for f in alike)
+        term = STEP if every else ", ".join(f.where for f in alike)
         first = alike[0]
-        merged.append(EstimatorFinding(term, cause, first.sentence, first.number, first.severity))
+        merged.append(Finding(term, cause, first.sentence, first.number, first.severity))
     return merged, True
 
 
-def _repeat(samples: Samples, role: Role, reseeded: Sequence[str]) -> EstimatorFinding | None:
+def _repeat(samples: Samples, role: Role, reseeded: Sequence[str]) -> Finding | None:
     steps = sorted(role.calls)
     following = [(a, b) for a, b in pairwise(steps) if b == a + 1]
     if len(following) < 2:
@@ -225,7 +226,7 @@ def _repeat(samples: Samples, role: Role, reseeded: Sequence[str]) -> EstimatorF
     share = float(np.mean(same))
     if share > 0.5:
         if reseeded:
-            return EstimatorFinding(
+            return Finding(
                 name,
                 causes.SEED,
                 f"{share:.0%} of the inputs are those of the step before, noise included, and the "
@@ -234,7 +235,7 @@ def _repeat(samples: Samples, role: Role, reseeded: Sequence[str]) -> EstimatorF
                 share,
                 "breaks",
             )
-        return EstimatorFinding(
+        return Finding(
             name,
             causes.REBUILT,
             f"{share:.0%} of the inputs are those of the step before at the same place: an "
@@ -249,7 +250,7 @@ def _repeat(samples: Samples, role: Role, reseeded: Sequence[str]) -> EstimatorF
     noise, detail = _same_noise(samples, role, following, name)
     # the same noise shows in the images too, and the same images in the detail: less, though
     if related(z, excess) and (noise is None or detail <= excess):
-        return EstimatorFinding(
+        return Finding(
             name,
             causes.REBUILT,
             f"images are those of the step before at the same place (z = {z:.0f}), with other "
@@ -262,7 +263,7 @@ def _repeat(samples: Samples, role: Role, reseeded: Sequence[str]) -> EstimatorF
 
 def _same_noise(
     samples: Samples, role: Role, following: list[tuple[int, int]], name: str
-) -> tuple[EstimatorFinding | None, float]:
+) -> tuple[Finding | None, float]:
     """Other images, the same details; and their association, as a share of the possible."""
     first = [standardized(details(samples.inputs(role, a))) for a, _ in following]
     second = [standardized(details(samples.inputs(role, b))) for _, b in following]
@@ -271,7 +272,7 @@ def _same_noise(
     mean = float(np.mean([np.sum(a[0] * b[0]) for a, b in zip(first, second, strict=True)]))
     if not related(z, excess) and not (alone and mean > ALONE):
         return None, excess
-    finding = EstimatorFinding(
+    finding = Finding(
         name,
         causes.SEED,
         f"images change from step to step, and the fine detail stays (correlation {mean:.2f} at "
@@ -282,7 +283,7 @@ def _same_noise(
     return finding, excess
 
 
-def check_shared(samples: Samples, repeated: bool) -> list[EstimatorFinding]:
+def check_shared(samples: Samples, repeated: bool) -> list[Finding]:
     """Check that terms have samples of their own."""
     structure = samples.structure
     fines = [r for r in structure.roles.values() if r.kind == "fine"]
@@ -297,7 +298,7 @@ def check_shared(samples: Samples, repeated: bool) -> list[EstimatorFinding]:
     if not pairs:
         return []
     return [
-        EstimatorFinding(
+        Finding(
             STEP,
             causes.SHARED,
             f"terms {', '.join(pairs)} see the same images in one step (up to {best:.0%} of the "

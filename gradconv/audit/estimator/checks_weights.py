@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from gradconv.audit.estimator import causes
-from gradconv.audit.estimator.causes import STEP, EstimatorFinding
+from gradconv.audit.estimator.causes import STEP
 from gradconv.audit.estimator.terms import Role, Structure
 from gradconv.audit.estimator.weights import (
     ALIKE,
@@ -26,6 +26,7 @@ from gradconv.audit.estimator.weights import (
     scaling,
     standard_error,
 )
+from gradconv.audit.findings import Finding
 from gradconv.errors import InputError
 
 TOLERANCE = 0.02  # of κ; what outputs and targets leave beside δ is a tenth of it
@@ -34,7 +35,7 @@ Loss = Callable[[Any, Any], torch.Tensor]
 
 def check_weights(
     structure: Structure, weights: Weights, loss: Loss | None, amplitude: float
-) -> tuple[list[EstimatorFinding], list[str]]:
+) -> tuple[list[Finding], list[str]]:
     """Check signs, sizes and presence of all sides.
 
     Parameters
@@ -71,7 +72,7 @@ def check_weights(
         for level, (value, error) in sums.items()
     )
     notes = []
-    found: list[EstimatorFinding] = []
+    found: list[Finding] = []
     if whole and structure.finest in sums:
         found += _unused(structure)
         found += _grown(structure, weights)
@@ -87,11 +88,11 @@ def check_weights(
     return found, notes
 
 
-def _missing(structure: Structure) -> list[EstimatorFinding]:
+def _missing(structure: Structure) -> list[Finding]:
     return [*_missing_sides(structure), *_missing_terms(structure), *_unused(structure)]
 
 
-def _missing_sides(structure: Structure) -> list[EstimatorFinding]:
+def _missing_sides(structure: Structure) -> list[Finding]:
     """Terms above the coarsest that have a fine side only."""
     found = []
     coarsest = min((role.level for role in structure.roles.values()), default=0)
@@ -104,10 +105,10 @@ def _missing_sides(structure: Structure) -> list[EstimatorFinding]:
             without = sum(not c.differentiable for c in calls)
             how = "ran without gradients" if without else "were cut off from the loss"
             found.append(
-                EstimatorFinding(
+                Finding(
                     structure.name(term),
                     causes.DETACHED,
-                    f"the model ran on n={structure.sizes[detached.level]}, and 0 of {len(calls)} "
+                    f"the module ran on n={structure.sizes[detached.level]}, and 0 of {len(calls)} "
                     f"calls received a gradient: they {how}, so that the term is the whole "
                     "gradient of its fine mesh, not a difference",
                     0.0,
@@ -116,7 +117,7 @@ def _missing_sides(structure: Structure) -> list[EstimatorFinding]:
             )
         elif term > coarsest:
             found.append(
-                EstimatorFinding(
+                Finding(
                     structure.name(term),
                     causes.MISSING_COARSE,
                     f"the gradient on n={structure.sizes[term]} enters, and 0 calls subtract the "
@@ -128,7 +129,7 @@ def _missing_sides(structure: Structure) -> list[EstimatorFinding]:
     return found
 
 
-def _missing_terms(structure: Structure) -> list[EstimatorFinding]:
+def _missing_terms(structure: Structure) -> list[Finding]:
     """Levels whose gradient is subtracted and never added."""
     found = []
     for term, n in enumerate(structure.sizes):
@@ -140,7 +141,7 @@ def _missing_terms(structure: Structure) -> list[EstimatorFinding]:
             continue
         cause = causes.MISSING_COARSEST if term == 0 else causes.MISSING_TERM
         found.append(
-            EstimatorFinding(
+            Finding(
                 structure.name(term),
                 cause,
                 f"the gradient on n={n} is subtracted in {len(taken)} "
@@ -153,11 +154,11 @@ def _missing_terms(structure: Structure) -> list[EstimatorFinding]:
     return found
 
 
-def _unused(structure: Structure) -> list[EstimatorFinding]:
+def _unused(structure: Structure) -> list[Finding]:
     """Levels that no gradient came from at all."""
     used = {role.level for role in (*structure.roles.values(), *structure.detached.values())}
     return [
-        EstimatorFinding(
+        Finding(
             STEP,
             causes.UNUSED,
             f"n={n} is declared, and 0 of the step's gradients are taken on it",
@@ -169,7 +170,7 @@ def _unused(structure: Structure) -> list[EstimatorFinding]:
     ]
 
 
-def _diagnose(structure: Structure, weights: Weights) -> list[EstimatorFinding]:
+def _diagnose(structure: Structure, weights: Weights) -> list[Finding]:
     found = [*_missing(structure)]
     keys = list(weights.values)
     raw = {key: weights.mean(key) for key in keys}
@@ -186,7 +187,7 @@ def _diagnose(structure: Structure, weights: Weights) -> list[EstimatorFinding]:
                 found.append(_sign(structure, structure.roles[key], value))
         elif cause is None:
             found.append(
-                EstimatorFinding(
+                Finding(
                     structure.name(key[0]),
                     causes.WRONG_WEIGHT,
                     f"its {key[1]} side on n={structure.sizes[structure.roles[key].level]} has "
@@ -198,7 +199,7 @@ def _diagnose(structure: Structure, weights: Weights) -> list[EstimatorFinding]:
     return found
 
 
-def _grown(structure: Structure, weights: Weights) -> list[EstimatorFinding]:
+def _grown(structure: Structure, weights: Weights) -> list[Finding]:
     """Sums over cells telescope, with differences that do not become small."""
     raw = {key: weights.mean(key) for key in weights.values}
     if all(abs(abs(w) - 1.0) <= ALIKE for w in raw.values()) or len(raw) < 3:
@@ -210,9 +211,9 @@ def _grown(structure: Structure, weights: Weights) -> list[EstimatorFinding]:
     return [replace(_summed(structure, weights, cause, law), severity="limits")]
 
 
-def _sign(structure: Structure, role: Role, value: float) -> EstimatorFinding:
+def _sign(structure: Structure, role: Role, value: float) -> Finding:
     verb = "added" if role.kind == "coarse" else "subtracted"
-    return EstimatorFinding(
+    return Finding(
         structure.name(role.term),
         causes.SIGN,
         f"the gradient of its {role.kind} side, on n={structure.sizes[role.level]}, is {verb}: "
@@ -222,7 +223,7 @@ def _sign(structure: Structure, role: Role, value: float) -> EstimatorFinding:
     )
 
 
-def _summed(structure: Structure, weights: Weights, cause: str, law: str) -> EstimatorFinding:
+def _summed(structure: Structure, weights: Weights, cause: str, law: str) -> Finding:
     ends = sorted(weights.values, key=lambda k: abs(weights.mean(k)))
     least, most = (structure.roles[ends[0]], structure.roles[ends[-1]])
     ratio = abs(weights.mean(ends[-1]) / weights.mean(ends[0]))
@@ -233,7 +234,7 @@ def _summed(structure: Structure, weights: Weights, cause: str, law: str) -> Est
         count = np.mean([role.count(s) for s in role.calls])
         return f"n={structure.sizes[role.level]} with {count:.0f} samples"
 
-    return EstimatorFinding(
+    return Finding(
         STEP,
         cause,
         f"weights grow as {law}: {ratio:.3g} times more on {words(most)} than on {words(least)}, "
@@ -243,7 +244,7 @@ def _summed(structure: Structure, weights: Weights, cause: str, law: str) -> Est
     )
 
 
-def _ratios(structure: Structure, weights: Weights) -> list[EstimatorFinding]:
+def _ratios(structure: Structure, weights: Weights) -> list[Finding]:
     """Coarse over fine weight of each term, for loops whose terms vary between steps."""
     found = []
     for fine, coarse in structure.pairs():
@@ -261,7 +262,7 @@ def _ratios(structure: Structure, weights: Weights) -> list[EstimatorFinding]:
             found.append(_summed(structure, weights, causes.SUM_CELLS, f"n^{structure.dim}"))
         else:
             found.append(
-                EstimatorFinding(
+                Finding(
                     structure.name(fine.term),
                     causes.WRONG_WEIGHT,
                     f"its coarse side has weight {ratio:+.3g} of the fine side's, where −1 "
@@ -273,9 +274,7 @@ def _ratios(structure: Structure, weights: Weights) -> list[EstimatorFinding]:
     return found
 
 
-def _scale(
-    structure: Structure, weights: Weights, loss: Loss, amplitude: float
-) -> list[EstimatorFinding]:
+def _scale(structure: Structure, weights: Weights, loss: Loss, amplitude: float) -> list[Finding]:
     """Compare κ with the slope of the loss itself."""
     role = structure.roles[(structure.finest, "fine")]
     call = next(iter(role.calls.values()))[0]
@@ -298,7 +297,7 @@ def _scale(
         return []
     averaged = abs(ratio * terms - 1.0) <= ALIKE
     return [
-        EstimatorFinding(
+        Finding(
             STEP,
             causes.AVERAGED if averaged else causes.WRONG_WEIGHT,
             f"the whole sum has weight {ratio:.3g} of `loss`"

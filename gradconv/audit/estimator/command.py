@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 OWN = ("batch_sizes", "work", "steps", "fail_on_findings")
 SHARED = ("target_module", "estimator", "levels", "loss", "seed", "as_json")
-STYLES = {"breaks": "bold red", "limits": "yellow"}
 
 
 def estimator_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -26,7 +25,7 @@ def estimator_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--estimator",
             is_flag=True,
-            help="MODULE:NAME makes (step, model), a multilevel training loop: audit that.",
+            help="MODULE:NAME makes (step, module), a multilevel training loop: audit that.",
         ),
         click.option("--batch-sizes", metavar="N,…", help="Declared samples, coarse to fine."),
         click.option("--work", type=float, help="Claimed work units a step."),
@@ -77,17 +76,19 @@ def run(
     from gradconv.loading import load
 
     loop = made(load("estimator", name))
-    sizes = loop.levels if levels is None else read_levels(levels)
+    sizes = loop.hierarchy if levels is None else read_levels(levels)
     if sizes is None:
-        raise InputError("`levels` must be given, by the estimator's factory or --levels; got none")
+        raise InputError(
+            "`hierarchy` must be given, by the estimator's factory or --levels; got none"
+        )
     criterion = loop.loss
     if loss != "mse":  # the default of a module's audit: for an estimator nothing is declared then
         criterion = load("loss", loss)
     with progress_bar("audit") as progress:
         found = audit_estimator(
             loop.step,
-            model=loop.model,
-            levels=sizes,
+            module=loop.module,
+            hierarchy=sizes,
             batch_sizes=loop.batch_sizes
             if batch_sizes is None
             else whole_numbers("batch-sizes", batch_sizes),
@@ -132,7 +133,7 @@ def made(given: Any) -> EstimatorLoop:
     if isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], nn.Module):
         return EstimatorLoop(*given)
     raise InputError(
-        f"`estimator` must be or make (step, model) or an EstimatorLoop; got {shortened(given)}"
+        f"`estimator` must be or make (step, module) or an EstimatorLoop; got {shortened(given)}"
     )
 
 
@@ -170,12 +171,14 @@ def whole_numbers(name: str, text: str) -> tuple[int, ...]:
 
 def _show(document: dict[str, Any]) -> None:
     from gradconv.audit.estimator import present
+    from gradconv.audit.findings import STYLES, finding_lines
 
     console = make_console()
     console.print(present.table(document))
     sound = "green" if document["sound"] else "bold"
     console.print(present.verdict_line(document), style=sound, markup=False)
-    for finding, text in zip(document["findings"], present.finding_lines(document), strict=True):
+    lines = finding_lines(document, "term")
+    for finding, text in zip(document["findings"], lines, strict=True):
         console.print(text, style=STYLES.get(finding["severity"], "dim"), markup=False)
     for note in document["notes"]:
         console.print(f"note: {note}", style="dim", markup=False)

@@ -22,20 +22,20 @@ FIT = 1e-4  # relative residual below which ``.grad`` is a combination of the pa
 
 
 class Sketcher:
-    """The random linear map, the same for every gradient of a model.
+    """The random linear map, the same for every gradient of a module.
 
     Parameters
     ----------
-    model : Module
+    module : Module
         Whose parameters the gradients belong to.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self.names = [name for name, p in model.named_parameters() if p.requires_grad]
+    def __init__(self, module: nn.Module) -> None:
+        self.names = [name for name, p in module.named_parameters() if p.requires_grad]
         generator = torch.Generator().manual_seed(0)
         self.signs = {
             name: torch.randint(0, 2, (p.numel(),), generator=generator, dtype=torch.int8)
-            for name, p in model.named_parameters()
+            for name, p in module.named_parameters()
             if p.requires_grad
         }
 
@@ -53,22 +53,22 @@ class Sketcher:
         zero = np.zeros(WIDTH)
         return np.concatenate([parts.get(name, zero) for name in self.names])
 
-    def grads(self, model: nn.Module) -> np.ndarray:
+    def grads(self, module: nn.Module) -> np.ndarray:
         """Sketch what is in ``.grad``."""
         return self.whole(
             {
                 name: self.part(name, p.grad)
-                for name, p in model.named_parameters()
+                for name, p in module.named_parameters()
                 if p.grad is not None and name in self.signs
             }
         )
 
-    def change(self, model: nn.Module, keeper: Keeper) -> np.ndarray:
+    def change(self, module: nn.Module, keeper: Keeper) -> np.ndarray:
         """Sketch by how much the parameters have gone down."""
         return self.whole(
             {
                 name: self.part(name, keeper.values[name] - p.detach())
-                for name, p in model.named_parameters()
+                for name, p in module.named_parameters()
                 if name in self.signs
             }
         )

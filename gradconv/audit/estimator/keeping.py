@@ -19,23 +19,23 @@ class Keeper:
 
     Parameters
     ----------
-    model : Module
+    module : Module
         Its parameters, buffers, ``.grad``, modes and ``requires_grad`` are kept.
     others : iterable
         Optimisers, schedulers and the like: whatever has ``state_dict`` and ``load_state_dict``.
     """
 
-    def __init__(self, model: nn.Module, others: Iterable[Any] = ()) -> None:
-        self.model = model
+    def __init__(self, module: nn.Module, others: Iterable[Any] = ()) -> None:
+        self.module = module
         self.values = {
-            name: t.detach().clone() for name, t in (*_parameters(model), *_buffers(model))
+            name: t.detach().clone() for name, t in (*_parameters(module), *_buffers(module))
         }
         self.gradients = {
             name: (p.grad, None if p.grad is None else p.grad.detach().clone())
-            for name, p in _parameters(model)
+            for name, p in _parameters(module)
         }
-        self.trainable = {name: p.requires_grad for name, p in _parameters(model)}
-        self.modes = {name: module.training for name, module in model.named_modules()}
+        self.trainable = {name: p.requires_grad for name, p in _parameters(module)}
+        self.modes = {name: part.training for name, part in module.named_modules()}
         self.others: dict[int, tuple[Any, Any]] = {}
         for other in others:
             if not all(hasattr(other, name) for name in ("state_dict", "load_state_dict")):
@@ -52,17 +52,17 @@ class Keeper:
     def put_weights_back(self) -> None:
         """Give parameters and buffers their values."""
         with torch.no_grad():
-            for name, t in (*_parameters(self.model), *_buffers(self.model)):
+            for name, t in (*_parameters(self.module), *_buffers(self.module)):
                 if name in self.values and not torch.equal(t, self.values[name]):
                     t.copy_(self.values[name])
 
     def put_state_back(self) -> None:
         """Give weights, modes and optimisers back; gradients stay as the step left them."""
         self.put_weights_back()
-        for name, module in self.model.named_modules():
+        for name, part in self.module.named_modules():
             if name in self.modes:
-                module.training = self.modes[name]
-        for name, parameter in _parameters(self.model):
+                part.training = self.modes[name]
+        for name, parameter in _parameters(self.module):
             parameter.requires_grad_(self.trainable.get(name, parameter.requires_grad))
         for other, state in self.others.values():
             other.load_state_dict(copy.deepcopy(state))
@@ -70,7 +70,7 @@ class Keeper:
     def put_all_back(self) -> None:
         """Give everything back, gradients too."""
         self.put_state_back()
-        for name, parameter in _parameters(self.model):
+        for name, parameter in _parameters(self.module):
             tensor, values = self.gradients.get(name, (None, None))
             if tensor is not None and values is not None:
                 tensor.detach().copy_(values)
@@ -80,15 +80,15 @@ class Keeper:
         """Relative distance of the parameters from where they were."""
         with torch.no_grad():
             change = scale = 0.0
-            for name, p in _parameters(self.model):
+            for name, p in _parameters(self.module):
                 change += float((p - self.values[name]).abs().double().square().sum())
                 scale += float(self.values[name].abs().double().square().sum())
         return float((change / scale) ** 0.5) if scale else float(change**0.5)
 
 
-def _parameters(model: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:
-    return model.named_parameters()
+def _parameters(module: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:
+    return module.named_parameters()
 
 
-def _buffers(model: nn.Module) -> Iterable[tuple[str, torch.Tensor]]:
-    return ((f"buffer {name}", b) for name, b in model.named_buffers())
+def _buffers(module: nn.Module) -> Iterable[tuple[str, torch.Tensor]]:
+    return ((f"buffer {name}", b) for name, b in module.named_buffers())

@@ -19,15 +19,15 @@ class EstimatorLoop:
     ----------
     step : callable
         One training step, as in `gradconv.audit.audit_estimator`.
-    model : Module
-        The model that it trains.
-    levels, batch_sizes, work, loss, optimizer
+    module : Module
+        The module that it trains.
+    hierarchy, batch_sizes, work, loss, optimizer
         As there; flags of the command line come before them.
     """
 
     step: Callable[..., Any]
-    model: nn.Module
-    levels: MeshHierarchy | Sequence[int] | None = None
+    module: nn.Module
+    hierarchy: MeshHierarchy | Sequence[int] | None = None
     batch_sizes: Sequence[int] | None = None
     work: float | None = None
     loss: Callable[..., Any] | None = None

@@ -26,7 +26,7 @@ def document(audit: EstimatorAudit) -> Record:
         "sound": audit.sound,
         "work": number(audit.work),
         "terms": [{**asdict(s), "weight": number(s.weight)} for s in audit.sides],
-        "findings": [f.to_dict() for f in audit.findings],
+        "findings": [f.to_dict("term") for f in audit.findings],
         "notes": list(audit.notes),
     }
 
@@ -55,13 +55,6 @@ def table(found: Record) -> Table:
         )
         layout.add_row(*(Text(c) for c in cells))
     return layout
-
-
-def finding_lines(found: Record) -> list[str]:
-    """One line a finding: severity, term, cause and the sentence with its number."""
-    return [
-        f"{f['severity']}: {f['term']}: {f['cause']}: {f['sentence']}" for f in found["findings"]
-    ]
 
 
 def verdict_line(found: Record) -> str:

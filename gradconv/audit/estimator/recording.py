@@ -1,6 +1,6 @@
-"""What a training step does to a model, seen through hooks: every call, and what comes back.
+"""What a training step does to a module, seen through hooks: every call, and what comes back.
 
-A step is a black box. For each call of the model it is recorded what went in, in which mode, and
+A step is a black box. For each call of the module it is recorded what went in, in which mode, and
 by a hook on the output whether a backward pass ever reached it. In *probe* steps a known
 perturbation δ, ±M in each sample and channel and constant in space, is added to the output. The
 part ⟨v, δ⟩/⟨δ, δ⟩ of the cotangent v that answers to it is the slope of the loss along δ: where M
@@ -42,12 +42,12 @@ CHANGE_FIT = 1e-2  # residual of a change of float32 weights, whose rounding is 
 
 
 class Recorder:
-    """Runs steps of the user's with hooks on the model.
+    """Runs steps of the user's with hooks on the module.
 
     Parameters
     ----------
-    model : Module
-        The model.
+    module : Module
+        The module.
     step : callable
         Takes nothing; does one training step or returns the loss.
     keeper : Keeper
@@ -57,15 +57,15 @@ class Recorder:
     """
 
     def __init__(
-        self, model: nn.Module, step: Callable[[], Any], keeper: Keeper, seed: int
+        self, module: nn.Module, step: Callable[[], Any], keeper: Keeper, seed: int
     ) -> None:
-        self.model, self.step, self.keeper, self.seed = model, step, keeper, seed
-        self.device = str(next(iter(model.parameters())).device)
-        self.sketcher = Sketcher(model)
+        self.module, self.step, self.keeper, self.seed = module, step, keeper, seed
+        self.device = str(next(iter(module.parameters())).device)
+        self.sketcher = Sketcher(module)
         self.amplitude = 0.0
         self.carries = False  # an optimiser steps inside: .grad goes on to the next step
         self.arguments: dict[int, Arguments] = {}  # by number of the first step's call
-        self._names = {id(p): name for name, p in model.named_parameters()}
+        self._names = {id(p): name for name, p in module.named_parameters()}
         self._signs = torch.Generator().manual_seed(seed % 2**63)
 
     def run(self, number: int, probed: bool) -> Step:
@@ -77,10 +77,10 @@ class Recorder:
             If the step raises; the call it had come to is named.
         """
         if not self.carries:
-            for p in self.model.parameters():
+            for p in self.module.parameters():
                 p.grad = None
-        books = Bookkeeping(self.sketcher, self.sketcher.grads(self.model))
-        self._now = Step(number, probed, books, self.model.training)
+        books = Bookkeeping(self.sketcher, self.sketcher.grads(self.module))
+        self._now = Step(number, probed, books, self.module.training)
         self._pass, self._seen, self._open = 0, set[str](), True
         start_random_state(self.seed, number)
         try:
@@ -99,7 +99,7 @@ class Recorder:
                 f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             ) from error
         finally:
-            self._now.training_after = self.model.training
+            self._now.training_after = self.module.training
             self._now.random_after = random_digests()
             self.keeper.put_state_back()
         self.carries = self.carries or self._now.optimised
@@ -107,7 +107,7 @@ class Recorder:
 
     def _where(self) -> str:
         calls = self._now.calls
-        return f", after a call with n={calls[-1].n}," if calls else ", before it called `model`,"
+        return f", after a call with n={calls[-1].n}," if calls else ", before it called `module`,"
 
     def _finish(self, returned: Any) -> None:
         """Differentiate what a loss function returned, and book what is left in ``.grad``."""
@@ -121,24 +121,24 @@ class Recorder:
             returned.backward()
         if not now.books.waiting:
             return
-        held = self.sketcher.grads(self.model)
+        held = self.sketcher.grads(self.module)
         # weights that moved since the passes, without an optimiser of torch, used them
         if now.optimised or np.any(held):
             now.books.use(held)
         else:
-            now.books.use(self.sketcher.change(self.model, self.keeper), CHANGE_FIT)
+            now.books.use(self.sketcher.change(self.module, self.keeper), CHANGE_FIT)
 
     @contextmanager
     def _hooks(self) -> Iterator[None]:
         with ExitStack() as stack:
             for handle in (
-                self.model.register_forward_pre_hook(self._before_call, with_kwargs=True),
-                self.model.register_forward_hook(self._after_call, with_kwargs=True),
+                self.module.register_forward_pre_hook(self._before_call, with_kwargs=True),
+                self.module.register_forward_hook(self._after_call, with_kwargs=True),
                 register_optimizer_step_pre_hook(self._before_update),
                 register_optimizer_step_post_hook(self._after_update),
             ):
                 stack.callback(handle.remove)
-            for name, p in self.model.named_parameters():
+            for name, p in self.module.named_parameters():
                 if p.requires_grad:
                     stack.callback(p.register_hook(self._on_parameter(name)).remove)
                     stack.callback(p.register_post_accumulate_grad_hook(self._on_grad).remove)
@@ -233,7 +233,7 @@ class Recorder:
         self._now.optimised = True
         self._turn_page()
         if self._now.books.waiting:
-            self._now.books.use(self.sketcher.grads(self.model))
+            self._now.books.use(self.sketcher.grads(self.module))
 
     def _after_update(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         # a step along perturbed gradients may leave the range of numbers

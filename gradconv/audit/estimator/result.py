@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gradconv.audit.estimator.causes import EstimatorFinding
+from gradconv.audit.findings import Finding
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,7 +26,7 @@ class Side:
     samples : float
         Samples a step, the median over the steps.
     calls : float
-        Calls of the model a step.
+        Calls of the module a step.
     weight : float
         Signed weight in the gradient that is used, in units of the finest level's; NaN if it could
         not be measured.
@@ -56,7 +56,7 @@ class EstimatorAudit:
         What was audited and how; JSON values.
     sides : tuple of Side
         The terms, coarse to fine.
-    findings : tuple of EstimatorFinding
+    findings : tuple of Finding
         Gravest first.
     notes : tuple of str
         What was not checked, and what is worth knowing.
@@ -65,12 +65,12 @@ class EstimatorAudit:
     seed : int
         Seed of the random states that steps started from.
     device, dtype : str
-        Where the model is, and in which precision.
+        Where the module is, and in which precision.
     """
 
     configuration: dict[str, Any]
     sides: tuple[Side, ...]
-    findings: tuple[EstimatorFinding, ...]
+    findings: tuple[Finding, ...]
     notes: tuple[str, ...]
     work: float
     seed: int

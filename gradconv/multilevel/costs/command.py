@@ -34,7 +34,8 @@ from gradconv.terminal import make_console
 @click.option("--batch", type=int, help="Samples a step on one scale. Default: those of counts.")
 @click.option("--gamma", type=float, help="Order of the cost, h^-gamma a gradient. Default: dim.")
 @click.option(
-    "--noise-drawn",
+    "--drawn",
+    "noise_drawn",
     default="finest",
     metavar="TEXT",
     help="finest (each sample's noise on the finest mesh, and restricted) or level (on the fine "

@@ -20,9 +20,9 @@ from gradconv.nn import MeshFreeConv1d, MeshFreeConv2d, MeshFreeConv3d, layer_co
 from gradconv.nn.evaluation import (
     Loss,
     Output,
+    flat_gradients,
     loss_value,
     pick,
-    require_differentiable,
     run_module,
     trainable,
 )
@@ -64,14 +64,13 @@ class LevelCost:
 
 
 def level_costs(
-    model: nn.Module | Sequence[nn.Module],
+    module: nn.Module | Sequence[nn.Module],
     loss: Loss,
     batches: Sequence[Pair],
     *,
     output: Output = None,
     repeats: int = 0,
     note: Callable[[str], None] = lambda text: None,
-    argument: str = "model",
 ) -> tuple[LevelCost, ...]:
     """Count and time the gradient of a loss by the parameters of a module on each level.
 
@@ -92,7 +91,7 @@ def level_costs(
 
     Parameters
     ----------
-    model : Module, or sequence of Module
+    module : Module, or sequence of Module
         One for all levels, or one each, coarse to fine.
     loss : callable
         ``loss(prediction, target) -> scalar``.
@@ -105,8 +104,6 @@ def level_costs(
         the clock alone.
     note : callable
         Told of a choice that was made.
-    argument : str
-        What errors call the module.
 
     Returns
     -------
@@ -118,7 +115,7 @@ def level_costs(
         If an argument breaks a rule, or the module or the loss cannot run on a level or gives a
         value or a gradient that is not finite; the level is named.
     """
-    modules = _checked(model, batches, repeats, argument)
+    modules = _checked(module, batches, repeats)
     device = batches[0][0].device
     found, passes = [], []
     with preserved_random_state(str(device)), ExitStack() as stack:
@@ -127,7 +124,7 @@ def level_costs(
         for level, (module, (x, y)) in enumerate(zip(modules, batches, strict=True)):
             one = _Pass(module, loss, x, y, output)
             shape = "x".join(str(n) for n in x.shape[2:])
-            one.check(f"level {level} (n={shape})", argument, note)
+            one.check(f"level {level} (n={shape})", note)
             passes.append(one)
             fixed, sample = one.bytes()
             flops = one.flops() / len(x)
@@ -146,7 +143,7 @@ def level_costs(
     )
 
 
-def _checked(model: Any, batches: Any, repeats: Any, argument: str) -> list[nn.Module]:
+def _checked(module: Any, batches: Any, repeats: Any) -> list[nn.Module]:
     """Modules of the levels, once the arguments are seen to be sound."""
     if isinstance(repeats, bool) or not isinstance(repeats, Integral) or repeats < 0:
         raise InputError(
@@ -161,20 +158,19 @@ def _checked(model: Any, batches: Any, repeats: Any, argument: str) -> list[nn.M
                 "`batches` must hold (input, target) with input of shape (B, C, *n), B at least "
                 f"1; got {_kind(pair)} on level {level}"
             )
-    if isinstance(model, nn.Module):
-        modules = [model] * len(batches)
+    if isinstance(module, nn.Module):
+        modules = [module] * len(batches)
     else:
-        modules = list(model) if isinstance(model, Sequence) else []
+        modules = list(module) if isinstance(module, Sequence) else []
     if len(modules) != len(batches) or not all(isinstance(m, nn.Module) for m in modules):
         raise InputError(
-            f"`{argument}` must be a torch.nn.Module, or one for each of {len(batches)} levels; "
-            f"got {_kind(model)}"
+            f"`module` must be a torch.nn.Module, or one for each of {len(batches)} levels; "
+            f"got {_kind(module)}"
         )
     for level, module in enumerate(modules):
         if not trainable(module):
             raise InputError(
-                f"`{argument}` must have a parameter that takes a gradient; got none on level "
-                f"{level}"
+                f"`module` must have a parameter that takes a gradient; got none on level {level}"
             )
     return modules
 
@@ -203,19 +199,11 @@ class _Pass:
         value = self.loss(made, self.y)
         return torch.autograd.grad(value, list(trainable(self.module).values()), allow_unused=True)
 
-    def check(self, where: str, argument: str, note: Callable[[str], None]) -> None:
+    def check(self, where: str, note: Callable[[str], None]) -> None:
         """Run once; refuse what fails, with the level named."""
-        made = pick(run_module(self.module, self.x, where, argument), self.output, where, note)
+        made = pick(run_module(self.module, self.x, where), self.output, where, note)
         value = loss_value(self.loss, made, self.y, where)
-        require_differentiable(value, where)
-        weights = trainable(self.module)
-        found = torch.autograd.grad(value, list(weights.values()), allow_unused=True)
-        for name, gradient in zip(weights, found, strict=True):
-            if gradient is not None and not bool(torch.isfinite(gradient).all()):
-                raise InputError(
-                    f"`{argument}` must have finite gradients; got NaN or infinity for {name} "
-                    f"on {where}"
-                )
+        flat_gradients(value, trainable(self.module), where)
 
     def bytes(self) -> tuple[float, float]:
         """Peak memory: the part that any number of samples takes, and what each adds."""

@@ -11,26 +11,28 @@ from gradconv.errors import InputError, shortened, unknown_name
 from gradconv.mesh import MAX_LEVEL
 from gradconv.multilevel.costs.model import (
     CostModel,
-    Plan,
     cells,
-    full_multiscale,
-    multiscale,
     parallel_depth,
     peak_bytes,
     peak_samples,
-    progressive,
     ratio,
-    single,
     step_cells,
     step_work,
     work,
 )
 from gradconv.multilevel.costs.plan import (
+    Plan,
     check_dim,
     check_levels,
     check_whole,
     check_wholes,
+    full_multiscale,
+    halved,
+    multiscale,
+    paper_counts,
     pass_size,
+    progressive,
+    single,
 )
 from gradconv.provenance import provenance
 from gradconv.rate_records import number
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
     from gradconv.multilevel.costs.counting import LevelCost
 
 SCHEMA = "gradconv.cost/1"
-FINEST = 16  # samples of the paper on the finest level; each coarser one has twice as many
 LEVELS = 4
 Record = dict[str, Any]
 
@@ -103,8 +104,8 @@ class Choices:
         for name, values in listed.items():
             if values is not None:
                 check_wholes(name, values, levels)
-        counts = listed["counts"] or tuple(FINEST << (levels - 1 - i) for i in range(levels))
-        stages = listed["stages"] or tuple(-(-options["steps"] // 2**i) for i in range(levels))
+        counts = listed["counts"] or paper_counts(levels)
+        stages = listed["stages"] or halved(options["steps"], levels)
         plans = tuple(name.strip() for name in options["plans"].split(","))
         for name in plans:
             if name not in PLANS:

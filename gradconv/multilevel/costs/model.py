@@ -3,6 +3,7 @@
 A plan says how many samples meet which meshes at each step; a cost model says what one sample's
 gradient costs on each mesh. Levels are numbered from the coarsest, 0, to the finest, L.
 
+>>> from gradconv.multilevel.costs.plan import full_multiscale, multiscale, single
 >>> counts = (128, 64, 32, 16)
 >>> units = CostModel.work_units(levels=4, dim=2)
 >>> single_scale = single(2000, sum(counts), levels=4)
@@ -19,6 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
 
+import numpy as np
+
 from gradconv.errors import InputError, shortened
 from gradconv.multilevel.costs.plan import (
     Plan,
@@ -26,33 +29,8 @@ from gradconv.multilevel.costs.plan import (
     Term,
     check_dim,
     check_levels,
-    full_multiscale,
-    multiscale,
     pass_size,
-    progressive,
-    single,
 )
-
-__all__ = [
-    "DRAWN",
-    "Cells",
-    "CostModel",
-    "Plan",
-    "Stage",
-    "Term",
-    "cells",
-    "full_multiscale",
-    "multiscale",
-    "parallel_depth",
-    "peak_bytes",
-    "peak_samples",
-    "progressive",
-    "ratio",
-    "single",
-    "step_cells",
-    "step_work",
-    "work",
-]
 
 DRAWN = ("finest", "level")  # where noise can be drawn
 STEEPEST = 16.0  # largest order of a cost that is taken
@@ -120,10 +98,20 @@ class CostModel:
         pairs = zip(self.gradient, self.gradient[1:], strict=False)
         return tuple(math.log2(f / c) if f > 0 and c > 0 else math.nan for c, f in pairs)
 
+    @property
+    def terms(self) -> np.ndarray:
+        """C_ℓ + C_{ℓ−1} of one sample of each term of a multilevel step, coarse to fine."""
+        return term_costs(np.asarray(self.gradient))
+
     def term(self, term: Term) -> float:
         """Cost of one sample of a term: C_ℓ, and C_{ℓ−1} beside it if it is a correction."""
         fine = self.gradient[term.level]
         return fine + self.gradient[term.level - 1] if term.corrects else fine
+
+
+def term_costs(gradient: np.ndarray) -> np.ndarray:
+    """C_ℓ + C_{ℓ−1} of one sample of each term, from those of one gradient of each level."""
+    return np.asarray(gradient + np.concatenate([[0.0], gradient[:-1]]))
 
 
 def step_work(stage: Stage, costs: CostModel) -> float:
@@ -231,7 +219,7 @@ class Cells:
     restricted: float
 
 
-def step_cells(stage: Stage, levels: int, dim: int, noise_drawn: str = "finest") -> Cells:
+def step_cells(stage: Stage, levels: int, dim: int, drawn: str = "finest") -> Cells:
     """Cells that the samples of one step take.
 
     Parameters
@@ -242,31 +230,28 @@ def step_cells(stage: Stage, levels: int, dim: int, noise_drawn: str = "finest")
         Levels of the hierarchy.
     dim : {1, 2, 3}
         Dimension.
-    noise_drawn : {"finest", "level"}
+    drawn : {"finest", "level"}
         Noise is drawn on the hierarchy's finest mesh and restricted for every sample of every
         term; or on the fine mesh of the term.
     """
-    if noise_drawn not in DRAWN:
-        raise InputError(
-            f"`noise_drawn` must be one of {', '.join(DRAWN)}; got {shortened(noise_drawn)}"
-        )
+    if drawn not in DRAWN:
+        raise InputError(f"`drawn` must be one of {', '.join(DRAWN)}; got {shortened(drawn)}")
     field = CostModel.work_units(levels, dim).gradient
-    drawn = restricted = 0.0
+    made = restricted = 0.0
     for term in stage.terms:
-        source = levels - 1 if noise_drawn == "finest" else term.level
-        drawn += term.samples * field[source]
+        source = levels - 1 if drawn == "finest" else term.level
+        made += term.samples * field[source]
         restricted += term.samples * sum(field[term.coarsest + 1 : source + 1])
-    return Cells(drawn, restricted)
+    return Cells(made, restricted)
 
 
-def cells(plan: Plan, dim: int, noise_drawn: str = "finest") -> Cells:
+def cells(plan: Plan, dim: int, drawn: str = "finest") -> Cells:
     """Cells that the samples of a plan take; arguments as those of `step_cells`."""
-    drawn = restricted = 0.0
-    for stage in plan.stages:
-        step = step_cells(stage, plan.levels, dim, noise_drawn)
-        drawn += stage.steps * step.drawn
-        restricted += stage.steps * step.restricted
-    return Cells(drawn, restricted)
+    steps = [(stage.steps, step_cells(stage, plan.levels, dim, drawn)) for stage in plan.stages]
+    return Cells(
+        sum(count * step.drawn for count, step in steps),
+        sum(count * step.restricted for count, step in steps),
+    )
 
 
 def ratio(baseline: float, cost: float) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -11,15 +10,15 @@ import torch
 from torch import nn
 
 from gradconv.backend import Backend
-from gradconv.errors import InputError, shortened
-from gradconv.loading import load
+from gradconv.loading import load, load_loss
 from gradconv.mesh import Mesh
 from gradconv.multilevel.costs.counting import LevelCost, Pair, level_costs
 from gradconv.multilevel.costs.plan import check_whole
-from gradconv.nn.evaluation import first_line, mean_square, pick, run_module
+from gradconv.nn.evaluation import as_loss, pick, run_module
+from gradconv.nn.making import cast, first_channels, made_for_meshes
 from gradconv.nn.random_state import preserved_random_state, start_random_state
 
-WEIGHTS_KEY, DATA_KEY = 0, 1  # random streams
+DATA_KEY = 1  # random stream of the batches
 
 
 def measure(
@@ -57,9 +56,7 @@ def measure(
         check_whole("channels", options["channels"], 1, 10**6)
     Backend(options["device"], options["dtype"])
     given = load("module", name)
-    loss = mean_square if options["loss"] == "mse" else load("loss", options["loss"])
-    if not callable(loss):
-        raise InputError(f"`loss` must be 'mse' or a callable; got {shortened(loss)}")
+    loss = as_loss(load_loss(options["loss"]))
     notes: list[str] = []
     with (
         preserved_random_state(options["device"]),
@@ -67,13 +64,11 @@ def measure(
     ):
         warnings.simplefilter("always")
         modules = _modules(given, [Mesh(dim, n) for n in sizes], options)
-        channels = options["channels"] or _channels(modules[-1])
+        channels = options["channels"] or first_channels(modules[-1]) or 1
         shapes = [(b, channels, *(n,) * dim) for b, n in zip(samples, sizes, strict=True)]
         batches = _batches(modules, shapes, options)
         repeats = options["repeats"] if options["seconds"] else 0
-        found = level_costs(
-            modules, loss, batches, repeats=repeats, note=notes.append, argument="module"
-        )
+        found = level_costs(modules, loss, batches, repeats=repeats, note=notes.append)
     notes += [" ".join(str(w.message).split()) for w in heard]
     return found, list(dict.fromkeys(notes))
 
@@ -82,54 +77,11 @@ def _modules(given: Any, meshes: list[Mesh], options: Mapping[str, Any]) -> list
     """One module a level, in the precision and on the device that were asked for."""
     if isinstance(given, nn.Module):
         modules = [given] * len(meshes)
-    elif not callable(given):
-        raise InputError(
-            f"`module` must be a torch.nn.Module or a callable that makes one; "
-            f"got {shortened(given)}"
-        )
     else:
-        wanted = _wanted(given)
-        if wanted is None:
-            modules = [_make(given, options["seed"])] * len(meshes)
-        else:
-            values = [m if wanted == "mesh" else m.n for m in meshes]
-            modules = [_make(given, options["seed"], **{wanted: v}) for v in values]
+        modules = made_for_meshes(given, meshes, options["seed"])
     for module in dict.fromkeys(modules):
-        module.double() if options["dtype"] == "float64" else module.float()
-        module.to(options["device"])
+        cast(module, options["device"], getattr(torch, options["dtype"]))
     return modules
-
-
-def _wanted(factory: Any) -> str | None:
-    """Whether a factory takes the cells an axis, or the mesh, by name."""
-    try:
-        names = inspect.signature(factory).parameters
-    except (TypeError, ValueError):
-        return None
-    return next((name for name in ("n", "mesh") if name in names), None)
-
-
-def _make(factory: Any, seed: int, **kwargs: Any) -> nn.Module:
-    start_random_state(seed, WEIGHTS_KEY)
-    try:
-        made = factory(**kwargs)
-    except Exception as error:  # each factory has errors of its own
-        raise InputError(
-            f"`module` factory must make a module; it raised {type(error).__name__}: "
-            f"{first_line(error)}"
-        ) from error
-    if not isinstance(made, nn.Module):
-        raise InputError(f"`module` factory must make a torch.nn.Module; got {shortened(made)}")
-    return made
-
-
-def _channels(module: nn.Module) -> int:
-    """Input channels of the first layer that tells, else 1."""
-    for layer in module.modules():
-        channels = getattr(layer, "in_channels", None)
-        if isinstance(channels, int) and channels > 0:
-            return channels
-    return 1
 
 
 def _batches(

@@ -112,6 +112,23 @@ class Plan:
         return sum(stage.steps for stage in self.stages)
 
 
+def paper_counts(levels: int) -> tuple[int, ...]:
+    """Samples of the paper's multilevel step, coarse to fine: 16 on the finest level, doubling.
+
+    References
+    ----------
+    "Multiscale Training of Convolutional Neural Networks", arXiv 2501.12739.
+    """
+    check_levels(levels)
+    return tuple(16 << (levels - 1 - level) for level in range(levels))
+
+
+def halved(steps: int, levels: int) -> tuple[int, ...]:
+    """Steps of the paper's stages: all on the coarsest level, half (rounded up) on each finer."""
+    check_whole("steps", steps, 1)
+    return tuple(-(-steps // 2**level) for level in range(levels))
+
+
 def single(steps: int, batch: int, levels: int) -> Plan:
     """All samples on the finest mesh: `batch` of them a step."""
     check_levels(levels)

@@ -12,10 +12,11 @@ from gradconv.mesh import MeshHierarchy
 from gradconv.multilevel.diagnosis.complexity import Complexity, interval
 from gradconv.multilevel.diagnosis.components import FALSE_ALARM, Components
 from gradconv.multilevel.diagnosis.error_cost import Forecast
-from gradconv.multilevel.diagnosis.level_table import WHOLE, LevelTable
+from gradconv.multilevel.diagnosis.level_table import LevelTable
 from gradconv.multilevel.diagnosis.repetition import Measured
 from gradconv.multilevel.diagnosis.sample_gradients import Array
 from gradconv.multilevel.diagnosis.term_orders import TermOrders
+from gradconv.nn.evaluation import WHOLE
 from gradconv.rates import Rate
 
 TRUSTED = 0.3  # relative error of a variance beyond which it is not to be trusted

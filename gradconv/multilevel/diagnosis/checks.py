@@ -38,7 +38,7 @@ def check_varies(whole: LevelTable, evaluator: Evaluator) -> None:
     bad = np.flatnonzero(~np.isfinite(variances))
     if len(bad):
         raise InputError(
-            f"`model` must have gradients of finite variance; got {variances[bad[0]]} on "
+            f"`module` must have gradients of finite variance; got {variances[bad[0]]} on "
             f"{evaluator.where(int(bad[0]))}"
         )
     sizes = np.array([p.square[0] for p in whole.products])

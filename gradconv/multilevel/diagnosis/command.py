@@ -75,9 +75,9 @@ def diagnose_command(
     gradconv multilevel --kernel stencil --noise pixel:0.5 --dim 1 --levels 4:9 -o results
     """  # noqa: D301 (click wants the character \b itself)
     from gradconv.errors import InputError
-    from gradconv.loading import load
+    from gradconv.loading import load, load_loss
+    from gradconv.multilevel.choices import SIZES, level_sizes
     from gradconv.multilevel.diagnosis.diagnosing import diagnose
-    from gradconv.samplers.choices import SIZES, level_sizes
 
     if (target_model is None) == (kernel is None):
         got = "neither" if kernel is None else "both"
@@ -93,11 +93,10 @@ def diagnose_command(
     else:
         given = _problem(kernel, dim, channels, options)
         hierarchy = hierarchy or SIZES[given.dim]
-    criterion = loss if loss == "mse" else load("loss", loss)
     with progress_bar("diagnosing") as progress:
         result = diagnose(
             given,
-            loss=criterion,
+            loss=load_loss(loss),
             hierarchy=hierarchy,
             epsilons=epsilons,
             progress=progress,
@@ -116,8 +115,8 @@ def _problem(
     kernel: str | None, dim: int | None, channels: int | None, options: dict[str, Any]
 ) -> Any:
     """Take the problem's choices out of the options; defaults are those of an audit."""
+    from gradconv.multilevel.choices import CHOICES as DEFAULTS
     from gradconv.problem import Problem
-    from gradconv.samplers.choices import CHOICES as DEFAULTS
 
     given = {name: options.pop(name) for name in DATA_CHOICES}
     chosen: dict[str, Any] = {

@@ -1,7 +1,7 @@
 """The derived laws beside the measured orders: of this very layer, or of a single layer as context.
 
 A law of the variance is that of a problem's scaled gradient: it is held against a diagnosis only
-where the model is that problem's single layer. For other models, laws of a standard and a mesh-free
+where the module is that problem's single layer. For others, laws of a standard and a mesh-free
 single layer on the same data say what the data alone do.
 """
 
@@ -33,7 +33,7 @@ class DerivedOrder:
     of : str
         Whose law, in words.
     own : bool
-        Whether it is that of the model itself, so that the two must agree.
+        Whether it is that of the module itself, so that the two must agree.
     symbol : {"alpha", "beta"}
         α: mean gap; β: variance of the difference.
     order : float
@@ -73,9 +73,9 @@ def derived_orders(
     Parameters
     ----------
     problem : Problem
-        The data; its kernel is the model if `own`.
+        The data; its kernel is the module if `own`.
     own : bool
-        Whether the model is the problem's layer, in scaled parameters.
+        Whether the module is the problem's layer, in scaled parameters.
     hierarchy : MeshHierarchy
         The levels.
     whole : LevelTable
@@ -104,7 +104,7 @@ def _laws(
     whole: LevelTable,
     orders: TermOrders,
 ) -> tuple[DerivedOrder, ...]:
-    """Laws of α and β; values, where a hierarchy is given, for the model's own."""
+    """Laws of α and β; values, where a hierarchy is given, for the module's own."""
     own = hierarchy is not None
     try:
         law = derive(problem)

@@ -4,7 +4,7 @@
 >>> from gradconv.multilevel import diagnose
 >>> problem = Problem("stencil", noise="pixel:0.5", dim=1)
 >>> found = diagnose(problem, hierarchy=(32, 64, 128, 256, 512), repetitions=0)
->>> found.complexity.cases, "difference grows" in [c.kind for c in found.warnings]
+>>> found.complexity.cases, "difference grows" in [c.kind for c in found.cautions]
 (('<',), True)
 """
 
@@ -18,6 +18,7 @@ from torch import nn
 
 from gradconv.backend import Backend
 from gradconv.errors import InputError, check_gib, check_number, unknown_name
+from gradconv.loading import name_of
 from gradconv.mesh import MeshHierarchy
 from gradconv.multilevel.diagnosis.cautions import cautions
 from gradconv.multilevel.diagnosis.checks import (
@@ -35,7 +36,7 @@ from gradconv.multilevel.diagnosis.error_cost import (
     errors_for,
     forecasts,
 )
-from gradconv.multilevel.diagnosis.level_table import WHOLE, LevelTable, tables
+from gradconv.multilevel.diagnosis.level_table import LevelTable, tables
 from gradconv.multilevel.diagnosis.repetition import Measured, Reference, repeat
 from gradconv.multilevel.diagnosis.result import Diagnosis
 from gradconv.multilevel.diagnosis.sample_gradients import SampleGradients, collect
@@ -43,7 +44,7 @@ from gradconv.multilevel.diagnosis.subject import Subject, make_subject
 from gradconv.multilevel.diagnosis.term_costs import UNITS, Costs, chosen_costs, measure_costs
 from gradconv.multilevel.diagnosis.term_orders import orders_of
 from gradconv.multilevel.evaluator import Evaluator
-from gradconv.nn.evaluation import Loss, Output
+from gradconv.nn.evaluation import WHOLE, Loss, Output
 from gradconv.nn.random_state import preserved_random_state
 from gradconv.parallel import Progress, check_workers
 from gradconv.sampling import GIB
@@ -54,7 +55,7 @@ EFFORT = 6.0  # cost and number of samples of repetitions over those of the diag
 
 
 def diagnose(
-    model: nn.Module | Callable[[], nn.Module] | Any,
+    module: nn.Module | Callable[[], nn.Module] | Any,
     *,
     loss: str | Loss = "mse",
     data: Any = None,
@@ -82,14 +83,14 @@ def diagnose(
     scheduler: str | None = None,
     progress: Progress | None = None,
 ) -> Diagnosis:
-    """Measure what a multilevel estimate of a model's gradient rests on, and what it would cost.
+    """Measure what a multilevel estimate of a module's gradient rests on, and what it would cost.
 
     Gradients of single samples are taken on both levels of every term, of N samples a term that no
-    other term sees. The model is copied and left as it is; so are the global random states.
+    other term sees. The module is copied and left as it is; so are the global random states.
 
     Parameters
     ----------
-    model : Module, callable or Problem
+    module : Module, callable or Problem
         Takes inputs of shape ``(B, C, *n)`` on every mesh. A callable without arguments makes it.
         A `gradconv.Problem`: its single layer, in scaled parameters, on its own data.
     loss : "mse" or callable
@@ -120,9 +121,9 @@ def diagnose(
     dtype : {"float64", "float32"}
         Precision.
     mode : {None, "train", "eval"}
-        Mode of the model; None: as it is.
+        Mode of the module; None: as it is.
     output : None, int, str or callable
-        What of the model's output is the prediction.
+        What of the module's output is the prediction.
     memory : float
         GiB of gradients held in memory; more are kept in a nameless temporary file.
     confidence : float
@@ -137,13 +138,13 @@ def diagnose(
     Returns
     -------
     Diagnosis
-        ``.moments``, ``.rates``, ``.complexity``, ``.warnings``, ``.table()``, ``.to_dict()``,
+        ``.moments``, ``.rates``, ``.complexity``, ``.cautions``, ``.table()``, ``.to_dict()``,
         ``.save(folder)``.
 
     Raises
     ------
     InputError
-        If an argument breaks a rule, samples run dry, or model, loss or gradient fail on a level,
+        If an argument breaks a rule, samples run dry, or module, loss or gradient fail on a level,
         which is named.
     """
     Backend(device, dtype)
@@ -168,7 +169,7 @@ def diagnose(
     }
     with preserved_random_state(device):
         subject = make_subject(
-            model,
+            module,
             loss,
             data,
             hierarchy,
@@ -220,8 +221,8 @@ def diagnose(
         "parameters": gradients.size,
         "levels": list(evaluator.sampler.hierarchy.sizes),
         "dim": evaluator.sampler.hierarchy.dim,
-        "loss": getattr(evaluator.loss, "__qualname__", type(evaluator.loss).__qualname__),
-        "mode": "train" if evaluator.model.training else "eval",
+        "loss": name_of(evaluator.loss),
+        "mode": "train" if evaluator.module.training else "eval",
         "samples": count,
         "repetitions": repetitions,
         "cost": cost,

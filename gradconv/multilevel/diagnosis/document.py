@@ -43,7 +43,7 @@ def document(found: Diagnosis) -> Record:
         "complexity": _complexity(found),
         "errors": _errors(found),
         "laws": [_law(law) for law in found.laws],
-        "warnings": [_caution(vars(w)) for w in found.warnings],
+        "warnings": [_caution(vars(w)) for w in found.cautions],
         "notes": list(found.notes),
     }
 

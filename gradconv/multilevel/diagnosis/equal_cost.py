@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from gradconv.multilevel.costs.model import term_costs
 from gradconv.multilevel.diagnosis.checks import check_varies
 from gradconv.multilevel.diagnosis.error_cost import Errors, Forecast, Prices, errors_for
 from gradconv.multilevel.diagnosis.level_table import tables
 from gradconv.multilevel.diagnosis.repetition import Measured, measure_reference, repeat
 from gradconv.multilevel.diagnosis.sample_gradients import Array, collect
-from gradconv.multilevel.diagnosis.term_costs import term_costs
 from gradconv.multilevel.evaluator import Evaluator
 from gradconv.multilevel.optimum import optimal_counts
 from gradconv.parallel import Progress

@@ -27,7 +27,7 @@ def diagnosis_figure(found: Record, title: str = "", style: Style = SCREEN) -> F
     """Variance, mean, check, kurtosis, sample numbers and cost: the six panels.
 
     Points are measured (± 2 standard errors), lines of the first two panels fits, dotted dark
-    lines the derived law where the model is a problem's own layer, lines of the last panel
+    lines the derived law where the module is a problem's own layer, lines of the last panel
     forecasts.
 
     Parameters
@@ -35,7 +35,7 @@ def diagnosis_figure(found: Record, title: str = "", style: Style = SCREEN) -> F
     found : dict
         The document of a diagnosis.
     title : str
-        Headline on screen; by default the model.
+        Headline on screen; by default the module.
     style : Style
         Sizes and fonts.
 

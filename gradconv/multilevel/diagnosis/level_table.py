@@ -13,9 +13,8 @@ import numpy as np
 
 from gradconv.multilevel.diagnosis.sample_gradients import Array, SampleGradients
 from gradconv.multilevel.moments import Moments
+from gradconv.nn.evaluation import WHOLE, by_layer
 
-WHOLE = "whole"
-ROOT = "(module)"  # the layer that the module itself is, if it owns parameters directly
 SIGMAS = 3.0  # of each term of the check's limit, as in Giles' code
 ROUNDING = 1e3  # epsilons of the means' size that are no inconsistency
 BATCH = 256  # samples whose products with each other are all taken
@@ -259,19 +258,11 @@ class LevelTable:
         )
 
 
-def layers_of(gradients: SampleGradients) -> dict[str, list[str]]:
-    """Parameter tensors of each layer, by its dotted name."""
-    found: dict[str, list[str]] = {}
-    for name in gradients.columns:
-        found.setdefault(name.rpartition(".")[0] or ROOT, []).append(name)
-    return found
-
-
 def tables(gradients: SampleGradients) -> tuple[LevelTable, ...]:
     """Tables of the whole and of each layer, in this order; a single layer is the whole."""
     found = []
     total: list[Products] = []
-    for layer, names in layers_of(gradients).items():
+    for layer, names in by_layer(gradients.columns).items():
         columns = [gradients.columns[name] for name in names]
         made = products(gradients, columns)
         total = [a + b for a, b in zip(total, made, strict=True)] if total else made

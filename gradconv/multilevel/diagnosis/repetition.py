@@ -242,7 +242,7 @@ def _repetition(setting: _Setting, task: _Task) -> tuple[Array, float]:
         if forecast.estimator == "single":
             control = [0.0] * len(forecast.counts)  # leaves all coarser levels out
     estimator = MultilevelGradient(
-        evaluator.model,
+        evaluator.module,
         evaluator.loss,
         evaluator.sampler,
         evaluator.sampler.hierarchy,

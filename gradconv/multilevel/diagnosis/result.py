@@ -55,11 +55,11 @@ class Diagnosis:
     measured : dict of Forecast to Measured
         What repetitions gave, where there were any.
     laws : tuple of DerivedOrder
-        Derived orders, of the model's own problem or as context.
-    warnings : tuple of Caution
+        Derived orders, of the module's own problem or as context.
+    cautions : tuple of Caution
         In words, gravest first.
     notes : tuple of str
-        How the model was treated.
+        How the module was treated.
     seed : int
         Of data, weights that a callable drew, and stochastic models.
     device, dtype : str
@@ -81,7 +81,7 @@ class Diagnosis:
     forecasts: tuple[Forecast, ...]
     measured: dict[Forecast, Measured]
     laws: tuple[DerivedOrder, ...]
-    warnings: tuple[Caution, ...]
+    cautions: tuple[Caution, ...]
     notes: tuple[str, ...]
     seed: int
     device: str

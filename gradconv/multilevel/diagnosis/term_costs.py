@@ -8,6 +8,7 @@ import numpy as np
 
 from gradconv.errors import InputError
 from gradconv.multilevel.costs.counting import level_costs
+from gradconv.multilevel.costs.model import term_costs
 from gradconv.multilevel.diagnosis.sample_gradients import Array
 from gradconv.multilevel.diagnosis.term_orders import cost_order
 from gradconv.multilevel.evaluator import Evaluator
@@ -52,18 +53,13 @@ class Costs:
         return cost_order(h, self.terms, self.term_errors, confidence)
 
 
-def term_costs(single: Array) -> Array:
-    """C_l of one sample of term l, from those of one gradient of each level."""
-    return single + np.concatenate([[0.0], single[:-1]])
-
-
 def measure_costs(evaluator: Evaluator) -> dict[str, Costs]:
     """Costs in every unit that there is: operations are absent where torch counts none.
 
     Raises
     ------
     InputError
-        If model or loss cannot run on a level, which is named.
+        If module or loss cannot run on a level, which is named.
     """
     hierarchy = evaluator.sampler.hierarchy
     cells = np.array([mesh.size for mesh in hierarchy.meshes], dtype=float)
@@ -73,7 +69,7 @@ def measure_costs(evaluator: Evaluator) -> dict[str, Costs]:
     batches = [(evaluator.place(x), evaluator.place(y)) for x, y in drawn]
     with torch_threads(1):
         measured = level_costs(
-            evaluator.model,
+            evaluator.module,
             evaluator.loss,
             batches,
             output=evaluator.output,
@@ -96,7 +92,7 @@ def chosen_costs(found: dict[str, Costs], unit: str) -> Costs:
     Raises
     ------
     InputError
-        If torch counts no operations of the model on some level.
+        If torch counts no operations of the module on some level.
     """
     if unit not in found:
         raise InputError(

@@ -57,7 +57,7 @@ def available() -> tuple[bool, str | None]:
     return (False, found) if isinstance(found, str) else (True, None)
 
 
-def supports(x: Tensor, shape: tuple[int, ...], groups: int, plan: Plan) -> str | None:
+def supports(x: Tensor, shape: tuple[int, ...], plan: Plan) -> str | None:
     """Reason why a convolution cannot be computed here, None if it can.
 
     Parameters
@@ -66,8 +66,6 @@ def supports(x: Tensor, shape: tuple[int, ...], groups: int, plan: Plan) -> str 
         The field.
     shape : tuple of int
         ``(out, in / groups, terms, P)``, of the coefficients.
-    groups : int
-        Groups of channels.
     plan : Plan
         The modes.
     """
@@ -145,7 +143,7 @@ def forward(
     x : Tensor, shape ``(B, in, *n)``
         Fields, of a type and size that `supports` accepts.
     coefficients, quadratic, drift : Tensor
-        Kernels as in `gradconv.nn.engine.mixing.Parameters`, of the same type.
+        Kernels as in `gradconv.nn.engine.pairs.Parameters`, of the same type.
     groups : int
         Groups of channels.
     plan : Plan
@@ -371,15 +369,15 @@ def _backward_batched(
     return by_x, *kernels.gradients(total), by_bias
 
 
-def modes(spectrum: Tensor, groups: int, plan: Plan) -> Tensor:
+def modes(spectrum: Tensor, plan: Plan) -> Tensor:
     """The spectrum of `forward` as ``(2, B · in, modes)`` in the order of the plan.
 
     Parameters
     ----------
     spectrum : Tensor
         From `forward`, or a gradient by it.
-    groups, plan
-        As in `forward`.
+    plan : Plan
+        The modes.
     """
     if spectrum.ndim == 5:
         return spectrum.permute(3, 1, 2, 4, 0).reshape(2, -1, plan.modes)

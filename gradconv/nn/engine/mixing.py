@@ -105,7 +105,7 @@ def mix_backward(
     by_spectrum = None
     if needs[0]:
         by_spectrum = _in_order(pieces, parts) if pieces else torch.zeros_like(x)
-    return by_spectrum, _by_kernels(moments, p, x) if needs[1] else None
+    return by_spectrum, _by_kernels(moments, p) if needs[1] else None
 
 
 def _in_order(pieces: list[Piece], parts: list[Tensor]) -> Tensor:
@@ -178,7 +178,7 @@ class _Moments:
         return self.total[self.names.index(tuple(sorted(axes)))]
 
 
-def _by_kernels(moments: list[_Moments], p: Parameters, x: Tensor) -> Parameters:
+def _by_kernels(moments: list[_Moments], p: Parameters) -> Parameters:
     """Gradients by coefficients, A and b from the moments; all are polynomials in k."""
     if not moments[0].parts:
         zeros = [torch.zeros_like(v) for v in (p.coefficients, p.quadratic, p.drift)]

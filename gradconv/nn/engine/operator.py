@@ -145,7 +145,7 @@ def uses_compiled(x: Tensor, p: Parameters, plan: Plan, path: str) -> bool:
         raise unknown_name("path", path, PATHS)
     if path == "torch":
         return False
-    reason = compiled.supports(x, p.coefficients.shape, p.groups, plan)
+    reason = compiled.supports(x, p.coefficients.shape, plan)
     if reason and path == "compiled":
         raise InputError(f"`path` compiled cannot be taken here: {reason}")
     return reason is None
@@ -239,7 +239,7 @@ class _Compiled(torch.autograd.Function):
         p, plan = Parameters(kernels[0], kernels[1], kernels[2], ctx.groups), ctx.plan
         found: list[Tensor | None] = [None] * 5
         if by_y is not None and torch.is_grad_enabled():
-            modes = to_modes(compiled.modes(spectrum, p.groups, plan), p.groups, ctx.batch)
+            modes = to_modes(compiled.modes(spectrum, plan), p.groups, ctx.batch)
             fields = by_y.reshape(-1, *plan.out_shape)
             g = to_modes(analyse_output(fields, plan), p.groups, ctx.batch)
             found = list(_differentiable(ctx, modes, p, plan, g))
@@ -254,7 +254,7 @@ class _Compiled(torch.autograd.Function):
             c, q, b = kernels
             found = list(compiled.backward(by_y, spectrum, c, q, b, ctx.groups, plan, needs))
         if by_spectrum is not None and ctx.needs_input_grad[0]:
-            x = synthesise_input(compiled.modes(by_spectrum, p.groups, plan), plan)
+            x = synthesise_input(compiled.modes(by_spectrum, plan), plan)
             x = x.reshape(ctx.batch, -1, *(a.n for a in plan.axes))
             found[0] = x if found[0] is None else found[0] + x
         return (*found, None, None)

@@ -16,10 +16,9 @@ import numpy as np
 from gradconv.backend import NUMPY
 from gradconv.errors import InputError
 from gradconv.nn.engine.band import Band
+from gradconv.nn.paddings import WALLS
 from gradconv.restriction import RESTRICTIONS
 
-# Paddings, and the name of the same wall in `gradconv.restriction`.
-WALLS = {"periodic": "periodic", "reflect": "reflecting", "zero": "zero"}
 _WIDEST = 32.0  # sides of the domain that a zero extension may have
 _EXTENSION_STEP = 16  # zero extensions grow by n/16, so that few matrices are ever made
 

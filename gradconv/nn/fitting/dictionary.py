@@ -10,7 +10,7 @@ from itertools import combinations, product
 import torch
 from torch import Tensor
 
-from gradconv.nn.fitting.refine import Kernels, exponentials, monomials
+from gradconv.nn.fitting.refine import Kernels, exponentials, monomial_values
 from gradconv.nn.fitting.stencil_space import FIT_GRADING, StencilSpace
 
 # Smaller singular values are not used: it costs little accuracy and keeps the coefficients of
@@ -42,7 +42,7 @@ def _inner_products(space: StencilSpace, derivatives: int) -> tuple[Tensor, Tens
     widths, drifts = dictionary(space)
     eye = torch.eye(len(space.mesh), dtype=torch.float64)
     waves = exponentials(theta, widths[:, None, None] ** 2 / 2.0 * eye, drifts)  # (N, K)
-    atoms = waves.T[..., None] * monomials(theta, derivatives)[:, None]
+    atoms = waves.T[..., None] * monomial_values(theta, derivatives)[:, None]
     columns = atoms.flatten(1) * power.sqrt()[:, None]
     taps = space.stencil(theta) * power.sqrt()[:, None]
     return (columns.mH @ columns).real, (columns.mH @ taps).real, (taps.mH @ taps).real
@@ -94,7 +94,7 @@ def best_of_dictionary(space: StencilSpace, w: Tensor, terms: int, derivatives: 
                 chosen.setdefault(tuple(sorted(sets[index])), []).append(members[best == index])
         groups = {picked: torch.cat(parts) for picked, parts in chosen.items()}
     dim = len(space.mesh)
-    prefactors = monomials(torch.zeros(1, dim), derivatives).shape[1]
+    prefactors = monomial_values(torch.zeros(1, dim), derivatives).shape[1]
     coefficients = w.new_zeros(len(w), terms, prefactors)
     factor = w.new_zeros(len(w), terms, dim, dim)
     drift = w.new_zeros(len(w), terms, dim)

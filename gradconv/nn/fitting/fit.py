@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gradconv.errors import InputError, shortened
 from gradconv.nn.fitting.dictionary import best_of_dictionary
-from gradconv.nn.fitting.refine import Kernels, monomials, refine, symbols
+from gradconv.nn.fitting.refine import Kernels, monomial_values, refine, symbols
 from gradconv.nn.fitting.stencil_space import (
     CHECK_GRADING,
     FIT_GRADING,
@@ -223,14 +223,16 @@ def fit_stencil(
     scaled = w / torch.where(size > 0, size, 1.0)
     kernels = best_of_dictionary(space, scaled, terms, derivatives)
     theta, power, _ = space.band(FIT_GRADING)
-    mono = monomials(theta, derivatives)
+    mono = monomial_values(theta, derivatives)
     if steps:
         target = (scaled + 0j) @ space.stencil(theta).T
         kernels = refine(theta, power, mono, target, kernels, space.limits, steps)
     kernels = Kernels(kernels.coefficients * size[..., None], kernels.factor, kernels.drift)
     error, relative, operator = _errors(space, w, kernels, derivatives, pairs, groups)
     h = torch.tensor(space.cells, dtype=torch.float64)
-    monomial_units = monomials(-1j * h[None], derivatives)[0].real if derivatives else h.new_ones(1)
+    monomial_units = (
+        monomial_values(-1j * h[None], derivatives)[0].real if derivatives else h.new_ones(1)
+    )
     coefficients = (kernels.coefficients * monomial_units).unflatten(0, pairs)
     return StencilFit(
         amplitude=coefficients[..., 0],
@@ -254,7 +256,7 @@ def _errors(
 ) -> tuple[Tensor, float, float]:
     """Errors of each pair, of the output, and of the worst input, over a finer set of nodes."""
     theta, power, density = space.band(CHECK_GRADING)
-    mono, stencil = monomials(theta, derivatives), space.stencil(theta)
+    mono, stencil = monomial_values(theta, derivatives), space.stencil(theta)
 
     def parts(pairs: slice, nodes: slice | Tensor) -> tuple[Tensor, Tensor]:
         exact = (w[pairs] + 0j) @ stencil[nodes].T

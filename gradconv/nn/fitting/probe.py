@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -10,17 +9,17 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from gradconv.errors import InputError, shortened
-from gradconv.nn.evaluation import first_line
+from gradconv.nn.making import copied, first_channels
 
 
 def meshes_of(
-    model: nn.Module, mesh: tuple[int, ...], inputs: Tensor | tuple[object, ...] | None
+    module: nn.Module, mesh: tuple[int, ...], inputs: Tensor | tuple[object, ...] | None
 ) -> dict[str, tuple[tuple[int, ...], ...]]:
     """Run a copy of a network in evaluation mode and note what its convolutions are given.
 
     Parameters
     ----------
-    model : torch.nn.Module
+    module : torch.nn.Module
         The network; it is not changed, nor is the state of torch's random numbers.
     mesh : tuple of int
         Points an axis of the input.
@@ -38,78 +37,44 @@ def meshes_of(
     InputError
         If the network cannot be copied or run, or no input lives on the mesh.
     """
-    model = copied(model)  # lazy modules and statistics change when run
+    network = copied(module)  # lazy modules and statistics change when run
     seen: dict[int, dict[tuple[int, ...], None]] = {}
 
-    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def note(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         x = args[0] if args else kwargs.get("input")
-        if isinstance(x, Tensor) and isinstance(module, _ConvNd):
-            dim = len(module.kernel_size)
-            seen.setdefault(id(module), {})[tuple(x.shape[-dim:])] = None
+        if isinstance(x, Tensor) and isinstance(layer, _ConvNd):
+            dim = len(layer.kernel_size)
+            seen.setdefault(id(layer), {})[tuple(x.shape[-dim:])] = None
 
-    for module in model.modules():
-        if isinstance(module, _ConvNd):
-            module.register_forward_pre_hook(note, with_kwargs=True)
-    names = list(model.named_modules(remove_duplicate=False))
-    given = _default_inputs(model, mesh) if inputs is None else inputs
+    for layer in network.modules():
+        if isinstance(layer, _ConvNd):
+            layer.register_forward_pre_hook(note, with_kwargs=True)
+    names = list(network.named_modules(remove_duplicate=False))
+    given = _default_inputs(network, mesh) if inputs is None else inputs
     args = given if isinstance(given, tuple) else (given,)
     if not any(isinstance(a, Tensor) and tuple(a.shape[-len(mesh) :]) == mesh for a in args):
         raise InputError(
             f"`inputs` must hold a tensor whose last axes are the mesh {mesh}; "
             f"got {', '.join(_shape(a) for a in args)}"
         )
-    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
+    devices = sorted({p.device.index or 0 for p in network.parameters() if p.device.type == "cuda"})
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=devices):
-            model.eval()(*args)
+            network.eval()(*args)
     except InputError:
         raise
     except Exception as error:
         shapes = ", ".join(_shape(a) for a in args)
         raise InputError(
-            f"`inputs` must be what the model can be run on; got {shapes} and "
+            f"`inputs` must be what the module can be run on; got {shapes} and "
             f"{type(error).__name__}: {shortened(str(error))}"
         ) from error
-    return {name: tuple(seen[id(module)]) for name, module in names if id(module) in seen}
+    return {name: tuple(seen[id(layer)]) for name, layer in names if id(layer) in seen}
 
 
-def copied(model: nn.Module, argument: str = "model") -> nn.Module:
-    """Copy a network, also one that holds results of its last run.
-
-    Parameters
-    ----------
-    model : Module
-        The network.
-    argument : str
-        Named in errors.
-
-    Raises
-    ------
-    InputError
-        If ``copy.deepcopy`` cannot.
-    """
-    # Spectral norm and pruning keep a computed weight beside the parameter, and torch refuses to
-    # copy it; it is made anew in every run.
-    memo: dict[int, Any] = {
-        id(value): value.detach().clone()
-        for module in model.modules()
-        for value in vars(module).values()
-        if isinstance(value, Tensor) and not value.is_leaf
-    }
-    try:
-        return copy.deepcopy(model, memo)
-    except Exception as error:
-        raise InputError(
-            f"`{argument}` must be copyable, so that it is left as it is; copy.deepcopy raised "
-            f"{type(error).__name__}: {first_line(error)}"
-        ) from error
-
-
-def _default_inputs(model: nn.Module, mesh: tuple[int, ...]) -> Tensor:
-    first: Any = next(m for m in model.modules() if hasattr(m, "in_channels"))
-    like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
-    channels = max(int(first.in_channels), 1)
-    return torch.zeros(1, channels, *mesh, dtype=like.dtype, device=like.device)
+def _default_inputs(module: nn.Module, mesh: tuple[int, ...]) -> Tensor:
+    like = next((p for p in module.parameters() if p.is_floating_point()), torch.zeros(()))
+    return torch.zeros(1, first_channels(module) or 1, *mesh, dtype=like.dtype, device=like.device)
 
 
 def _shape(value: object) -> str:

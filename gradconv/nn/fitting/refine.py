@@ -68,7 +68,7 @@ class Kernels:
         return Kernels(self.coefficients[pairs], self.factor[pairs], self.drift[pairs])
 
 
-def monomials(theta: Tensor, derivatives: int) -> Tensor:
+def monomial_values(theta: Tensor, derivatives: int) -> Tensor:
     """1, iθ_a, (iθ_a)(iθ_b) with a ≤ b row by row, up to the given order; shape ``(K, M)``."""
     dim = theta.shape[-1]
     columns = [torch.ones_like(theta[:, 0]) + 0j]
@@ -109,7 +109,7 @@ def refine(
     weight : Tensor
         Weight of each, shape ``(K,)``.
     mono : Tensor
-        `monomials` at theta.
+        `monomial_values` at theta.
     target : Tensor
         Symbols to fit, complex, shape ``(p, K)``, of size about 1.
     start : Kernels

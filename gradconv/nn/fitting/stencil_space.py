@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gradconv.errors import InputError, shortened
+from gradconv.nn.checks import usual_sides
 from gradconv.nn.fitting.refine import Limits
 
 Spectrum = float | Callable[[Tensor], Tensor]
@@ -169,7 +170,7 @@ def stencil_space(
 
 def _sides(extent: object, mesh: tuple[int, ...]) -> tuple[float, ...]:
     if extent is None:
-        return tuple(n / min(mesh) for n in mesh)
+        return usual_sides(mesh)
     sides = tuple(extent) if isinstance(extent, Sequence) else ()
     numbers = all(isinstance(s, (int, float)) and math.isfinite(s) and s > 0 for s in sides)
     if len(sides) != len(mesh) or not numbers:

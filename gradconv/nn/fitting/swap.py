@@ -10,14 +10,16 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from gradconv.errors import InputError, shortened
+from gradconv.nn.checks import usual_sides
 from gradconv.nn.fitting.fit import fit_stencil
-from gradconv.nn.fitting.probe import copied, meshes_of
+from gradconv.nn.fitting.probe import meshes_of
 from gradconv.nn.fitting.stencil_space import Spectrum, whole_numbers
 from gradconv.nn.fitting.swap_report import SwapReport, SwapRow
 from gradconv.nn.layer import MeshFreeConv1d, MeshFreeConv2d, MeshFreeConv3d
+from gradconv.nn.making import copied
+from gradconv.nn.paddings import FROM_TORCH
 from gradconv.restriction import RESTRICTIONS
 
-_PADDINGS = {"zeros": "zero", "circular": "periodic", "replicate": "reflect", "reflect": "reflect"}
 _PLAIN = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _DTYPES = (torch.float32, torch.float64)
 
@@ -37,7 +39,7 @@ class _Fitting:
 
 
 def to_mesh_free(
-    model: nn.Module,
+    module: nn.Module,
     mesh: int | Sequence[int],
     *,
     inputs: Tensor | tuple[object, ...] | None = None,
@@ -64,12 +66,12 @@ def to_mesh_free(
 
     The new modules keep the type, device, training mode and ``requires_grad`` of what they replace;
     a module that stands in several places is replaced by one in all of them. Hooks on a replaced
-    convolution are dropped. Optimisers hold on to the old weights: make a new one. The given model
+    convolution are dropped. Optimisers hold on to the old weights: make a new one. The given module
     is not changed.
 
     Parameters
     ----------
-    model : torch.nn.Module
+    module : torch.nn.Module
         Any network that can be copied and run.
     mesh : int or sequence of int
         Points an axis of the inputs that the network was made for, e.g. ``(height, width)``; an
@@ -95,48 +97,49 @@ def to_mesh_free(
 
     Returns
     -------
-    model : torch.nn.Module
-        The copy; the mesh-free layer itself if the model is one convolution.
+    module : torch.nn.Module
+        The copy; the mesh-free layer itself if the module is one convolution.
     report : SwapReport
         What was swapped, what not and why, and the errors. ``print(report)`` shows a table.
 
     Raises
     ------
     InputError
-        If an argument breaks a rule, or the model cannot be copied or run on such an input.
+        If an argument breaks a rule, or the module cannot be copied or run on such an input.
 
     Examples
     --------
     >>> _ = torch.manual_seed(0)
     >>> blur = torch.nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular", bias=False)
     >>> _ = torch.nn.init.constant_(blur.weight, 1 / 9)
-    >>> model = torch.nn.Sequential(blur, torch.nn.Tanh(), torch.nn.Conv2d(1, 1, 1))
-    >>> swapped, report = to_mesh_free(model, (32, 32))
+    >>> module = torch.nn.Sequential(blur, torch.nn.Tanh(), torch.nn.Conv2d(1, 1, 1))
+    >>> swapped, report = to_mesh_free(module, (32, 32))
     >>> [row.new for row in report.rows]
     ['MeshFreeConv2d', None]
     """
-    if not isinstance(model, nn.Module):
-        raise InputError(f"`model` must be a torch.nn.Module; got {shortened(model)}")
-    places = _convolutions(model)
+    if not isinstance(module, nn.Module):
+        raise InputError(f"`module` must be a torch.nn.Module; got {shortened(module)}")
+    places = _convolutions(module)
     dim = next((_dim(m) for m, _ in places if _dim(m)), None)
     if dim is None:
         raise InputError(
-            f"`model` must hold a convolution for its mesh to be known; got {type(model).__name__}"
+            "`module` must hold a convolution for its mesh to be known; "
+            f"got {type(module).__name__}"
         )
     mesh = whole_numbers("mesh", mesh, dim, least=2)
     fitting = _checked_fitting(
         mesh, extent, spectrum, tolerance, terms, derivatives, narrowest, steps, restriction
     )
-    known = {name for name, _ in model.named_modules(remove_duplicate=False)}
+    known = {name for name, _ in module.named_modules(remove_duplicate=False)}
     for name in keep:
         if name not in known or isinstance(keep, str):
             raise InputError(
                 f"`keep` must be a collection of names of modules; got {shortened(name)}"
             )
-    meshes = meshes_of(model, mesh, inputs)
-    tied = _tied_weights(model)
-    new_model = copied(model)
-    modules = dict(new_model.named_modules(remove_duplicate=False))
+    meshes = meshes_of(module, mesh, inputs)
+    tied = _tied_weights(module)
+    swapped = copied(module)
+    modules = dict(swapped.named_modules(remove_duplicate=False))
     rows, replaced = [], {}
     for done, (old, names) in enumerate(places):
         reason = _why_not(old, names, meshes.get(names[0], ()), keep, tied)
@@ -146,18 +149,18 @@ def to_mesh_free(
             replaced[id(modules[names[0]])] = layer
         if progress is not None:
             progress(done + 1, len(places), names[0])
-    for parent in list(new_model.modules()):
+    for parent in list(swapped.modules()):
         for key, child in parent._modules.items():
             if id(child) in replaced:
                 parent._modules[key] = replaced[id(child)]
-    return replaced.get(id(new_model), new_model), SwapReport(mesh, tuple(rows))
+    return replaced.get(id(swapped), swapped), SwapReport(mesh, tuple(rows))
 
 
-def _convolutions(model: nn.Module) -> list[tuple[nn.Module, tuple[str, ...]]]:
+def _convolutions(network: nn.Module) -> list[tuple[nn.Module, tuple[str, ...]]]:
     """Convolutions in order, each once, with all the names it goes by."""
     found: dict[int, tuple[nn.Module, list[str]]] = {}
     kinds = (_ConvNd, MeshFreeConv1d, MeshFreeConv2d, MeshFreeConv3d)
-    for name, module in model.named_modules(remove_duplicate=False):
+    for name, module in network.named_modules(remove_duplicate=False):
         if isinstance(module, kinds):
             found.setdefault(id(module), (module, []))[1].append(name)
     return [(module, tuple(names)) for module, names in found.values()]
@@ -170,10 +173,10 @@ def _dim(module: nn.Module) -> int:
     return int(getattr(module, "dim", 0))
 
 
-def _tied_weights(model: nn.Module) -> dict[int, list[str]]:
+def _tied_weights(network: nn.Module) -> dict[int, list[str]]:
     """Names of the modules that hold a parameter, by its identity, where they are several."""
     owners: dict[int, list[str]] = {}
-    for name, module in model.named_modules():
+    for name, module in network.named_modules():
         for parameter in module._parameters.values():
             if parameter is not None:
                 owners.setdefault(id(parameter), []).append(name)
@@ -195,7 +198,7 @@ def _why_not(
     if module.transposed:
         return "transposed convolutions put values between the points of the mesh"
     if isinstance(module, nn.modules.lazy.LazyModuleMixin):
-        return "lazy: its weights do not exist yet; run the model once"
+        return "lazy: its weights do not exist yet; run the module once"
     own = [key for key in ("weight", "bias") if getattr(module, key, None) is not None]
     if getattr(module, "parametrizations", None) or any(
         not isinstance(module._parameters.get(key), nn.Parameter) for key in own
@@ -290,10 +293,10 @@ def _swapped(
     if fit.relative_error > fitting.tolerance:
         over = f"relative error {fit.relative_error:.2g} of the fit exceeds {fitting.tolerance:g}"
         return None, row(reason=over, **found)
-    padding_mode = _PADDINGS[module.padding_mode]
+    padding_mode = FROM_TORCH[module.padding_mode]
     # Sides that the layer would choose for itself are left open, so that the network can be used
     # on meshes of other proportions, as it could before.
-    usual = tuple(n / min(mesh) for n in mesh)
+    usual = usual_sides(mesh)
     try:
         layer = fit.layer(
             groups=module.groups,
@@ -355,7 +358,7 @@ def _checked_fitting(
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
         raise InputError(f"`steps` must be a whole number of at least 0; got {shortened(steps)}")
     spec = RESTRICTIONS.parse(restriction).spec
-    sides = tuple(n / min(mesh) for n in mesh) if extent is None else tuple(extent)
+    sides = usual_sides(mesh) if extent is None else tuple(extent)
     return _Fitting(sides, spectrum, tolerance, terms, derivatives, narrowest, steps, spec)
 
 

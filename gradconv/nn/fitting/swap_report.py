@@ -8,12 +8,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class SwapRow:
-    """One convolution of the model.
+    """One convolution of the module.
 
     Attributes
     ----------
     name : str
-        Its name in the model; empty if it is the model.
+        Its name in the module; empty if it is the module.
     aliases : tuple of str
         Its other names, if it stands in several places.
     old, new : str, str or None
@@ -61,9 +61,9 @@ class SwapReport:
     Attributes
     ----------
     mesh : tuple of int
-        Points an axis of the model's inputs.
+        Points an axis of the module's inputs.
     rows : tuple of SwapRow
-        Every convolution of the model, in order.
+        Every convolution of the module, in order.
     """
 
     mesh: tuple[int, ...]
@@ -115,7 +115,7 @@ def _line(row: SwapRow) -> tuple[str, ...]:
     if row.narrowest is not None:
         resolved = "yes" if row.resolved else f"no, {row.narrowest:.2f} cells"
     return (
-        " = ".join((row.name or "(model)", *row.aliases)),
+        " = ".join((row.name or "(module)", *row.aliases)),
         row.old,
         "–" if row.mesh is None else "×".join(str(n) for n in row.mesh),
         counts,

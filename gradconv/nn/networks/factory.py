@@ -12,17 +12,10 @@ from torch import nn
 
 from gradconv.errors import InputError, shortened, unknown_name
 from gradconv.nn.layer import MeshFreeConv1d, MeshFreeConv2d, MeshFreeConv3d
+from gradconv.nn.paddings import TORCH, checked_padding
 
 _STANDARD = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _MESH_FREE = (MeshFreeConv1d, MeshFreeConv2d, MeshFreeConv3d)
-# Reflection about the faces of the domain is, one cell beyond them, what torch calls replication.
-_TORCH_PADDINGS = {
-    "periodic": "circular",
-    "circular": "circular",
-    "reflect": "replicate",
-    "zero": "zeros",
-    "zeros": "zeros",
-}
 
 
 @runtime_checkable
@@ -66,8 +59,7 @@ class StandardFactory:
 
     def __post_init__(self) -> None:
         check_dim(self.dim)
-        if self.padding_mode not in _TORCH_PADDINGS:
-            raise unknown_name("padding_mode", self.padding_mode, _TORCH_PADDINGS)
+        object.__setattr__(self, "padding_mode", checked_padding(self.padding_mode))
         if (
             not isinstance(self.kernel_size, int)
             or self.kernel_size < 1
@@ -96,7 +88,7 @@ class StandardFactory:
             padding=self.kernel_size // 2,
             groups=groups,
             bias=bias,
-            padding_mode=_TORCH_PADDINGS[self.padding_mode],
+            padding_mode=TORCH[self.padding_mode],
         )
         fan_in = conv.weight[0].numel()
         nn.init.normal_(conv.weight, std=1.0 / math.sqrt(fan_in), generator=self.generator)

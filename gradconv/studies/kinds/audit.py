@@ -14,12 +14,12 @@ from gradconv.errors import InputError, LawError, check_gib, check_number, short
 from gradconv.figures import Style
 from gradconv.laws import derive
 from gradconv.mesh import MeshHierarchy
+from gradconv.multilevel.choices import CHOICES as DATA
+from gradconv.multilevel.choices import make_hierarchy
 from gradconv.problem import Problem
 from gradconv.rate_records import number
 from gradconv.rates import fit_rate
 from gradconv.samplers import ProblemSampler
-from gradconv.samplers.choices import CHOICES as DATA
-from gradconv.samplers.choices import make_hierarchy
 from gradconv.studies import audit_figures
 from gradconv.studies.audit_words import (
     QUANTITIES,

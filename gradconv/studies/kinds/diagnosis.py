@@ -7,14 +7,14 @@ from gradconv.errors import InputError, check_number, shortened, unknown_name
 from gradconv.figures import Style
 from gradconv.images import IMAGES, Tiles
 from gradconv.mesh import MeshHierarchy
+from gradconv.multilevel.choices import CHOICES as DATA
+from gradconv.multilevel.choices import make_hierarchy
 from gradconv.multilevel.diagnosis.diagnosing import diagnose
 from gradconv.multilevel.diagnosis.error_cost import check_epsilons
 from gradconv.multilevel.diagnosis.figure import diagnosis_figure
 from gradconv.multilevel.diagnosis.term_costs import UNITS
 from gradconv.problem import Problem
 from gradconv.samplers import NoisySampler, ProblemSampler, Sampler
-from gradconv.samplers.choices import CHOICES as DATA
-from gradconv.samplers.choices import make_hierarchy
 from gradconv.studies.diagnosis_figures import comparison_figure
 from gradconv.studies.diagnosis_words import (
     as_document,

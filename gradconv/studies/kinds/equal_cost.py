@@ -7,7 +7,17 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from gradconv.errors import InputError, check_number, shortened, unknown_name
-from gradconv.figures import COLOURS, MARKERS, Style
+from gradconv.figures import Style
+from gradconv.studies.equal_cost_figures import variance_figure
+from gradconv.studies.equal_cost_words import (
+    BIASED,
+    NAMES,
+    caption,
+    forecast_table,
+    ratio_table,
+    sentence,
+    summary,
+)
 from gradconv.studies.kinds.base import (
     KINDS,
     Origin,
@@ -21,9 +31,6 @@ from gradconv.studies.kinds.choices import names_of, positive_numbers, whole_num
 from gradconv.tables import Table
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
     from gradconv.multilevel.diagnosis.error_cost import Forecast
     from gradconv.multilevel.diagnosis.repetition import Measured
     from gradconv.train import TrainingConfig
@@ -31,21 +38,6 @@ if TYPE_CHECKING:
 OWN = ("case", "restriction", "steps", "counts", "budgets", "samples", "repetitions")
 SET = ("strategy", "budget", "stages", "stop", "device", "processes", "nodes", "threads")
 CONFIDENCE = 0.95
-BIASED = 4.0  # standard errors of a squared bias: of a scalar, χ² of 1, a false alarm in 100
-NAMES = {
-    "single": "one scale",
-    "optimal": "optimal numbers",
-    "fixed": "given numbers",
-    "randomised": "randomised",
-}
-ASIDE = 1.03
-MEAN, SAMPLE = "‖E g‖²", "V$_L$"
-RELATIVE = {
-    MEAN: "the squared norm of its mean",
-    SAMPLE: "that of a single sample (not every mean is resolved)",
-}
-LINES = ((0, (5.0, 2.0)), "-", (0, (3.0, 1.5, 1.0, 1.5)), (0, (1.0, 1.5)))
-LOOKS: Any = dict(zip(NAMES, zip(COLOURS, MARKERS, LINES, strict=False), strict=False))
 
 
 @KINDS.register("equal_cost")
@@ -114,105 +106,25 @@ class EqualCostStudy(StudyKind):
         }
 
     def figures(self, results: Results, style: Style) -> list[StudyFigure]:
-        from matplotlib.figure import Figure
-
         found, every = [], _ordered(results)
         for steps in dict.fromkeys(r["steps"] for r in every):
             records = [r for r in every if r["steps"] == steps]
-            cases = list(dict.fromkeys(r["case"] for r in records))
-            rows = list(dict.fromkeys(r["restriction"] for r in records))
-            width = style.column if len(cases) == 1 else style.full
-            height = (0.85 * width / max(len(cases), 2.6)) * len(rows) + 0.6
-            with style.apply():
-                figure = Figure(figsize=(width, height), layout="constrained")
-                axes = figure.subplots(
-                    len(rows), len(cases), squeeze=False, sharex="all", sharey="all"
-                )
-                for record in records:
-                    place = rows.index(record["restriction"]), cases.index(record["case"])
-                    _draw(axes[place], record, _relative(records))
-                    axes[place].set_title(f"{record['case']}, {record['restriction']}")
-                for axis in axes[-1]:
-                    axis.set_xlabel("cost [finest gradients]")
-                for axis in axes[:, 0]:
-                    axis.set_ylabel(f"variance / {_relative(records)}")
-                _legend(figure)
             found.append(
                 StudyFigure(
                     name="new" if not steps else f"after-{steps}",
-                    caption=_caption(records, steps),
-                    alternative=" ".join(_sentence(r) for r in records),
-                    drawing=figure,
+                    caption=caption(records, steps),
+                    alternative=" ".join(sentence(r) for r in records),
+                    drawing=variance_figure(records, style),
                 )
             )
         return found
 
     def tables(self, results: Results) -> list[Table]:
         records = _ordered(results)
-        budgets = ", ".join(f"{e['budget']:g}" for e in records[0]["estimates"]["single"])
-        return [
-            Table(
-                name="ratios",
-                caption=(
-                    "Variance × cost of each estimator over that of one scale: forecast before "
-                    f"numbers are rounded; measured at {budgets} finest gradients; their geometric "
-                    "mean with its 95 % interval, in work units and in operations."
-                ),
-                header=(
-                    *("network", "restriction", "steps", "estimator", "forecast"),
-                    *("measured", "mean", "verdict", "in operations", "verdict "),
-                ),
-                rows=tuple(
-                    (
-                        *(r["case"], r["restriction"], str(r["steps"]), NAMES[name]),
-                        f"{r['products'][name] / r['products']['single']:.3g}",
-                        ", ".join(f"{v:.3g}" for v in ratio["each"]),
-                        _interval(ratio["work"]),
-                        f"**{ratio['work']['verdict']}**",
-                        _interval(ratio["operations"]),
-                        f"**{ratio['operations']['verdict']}**",
-                    )
-                    for r in records
-                    for name, ratio in r["ratios"].items()
-                ),
-            ),
-            Table(
-                name="forecasts",
-                caption=(
-                    f"Forecast against measurement at {budgets} finest gradients: measured over "
-                    "predicted variance (* where 1 lies outside its 95 % interval), and mean "
-                    "square error over variance, 1 without bias (* where the squared bias is "
-                    f"beyond {BIASED:g} standard errors)."
-                ),
-                header=(
-                    *("network", "restriction", "steps", "estimator"),
-                    *("samples, coarse to fine", "variance", "error"),
-                ),
-                rows=tuple(
-                    (
-                        *(r["case"], r["restriction"], str(r["steps"]), NAMES[name]),
-                        "; ".join(_samples(e) for e in estimates),
-                        ", ".join(_star(e["ratio"], not e["agrees"]) for e in estimates),
-                        ", ".join(
-                            _star(e["error"] / e["variance"], e["biased"]) for e in estimates
-                        ),
-                    )
-                    for r in records
-                    for name, estimates in r["estimates"].items()
-                ),
-            ),
-        ]
+        return [ratio_table(records), forecast_table(records)]
 
     def summary(self, results: Results) -> list[str]:
-        records = _ordered(results)
-        every = [e for r in records for own in r["estimates"].values() for e in own]
-        agreeing = sum(e["agrees"] for e in every)
-        biased = sum(e["biased"] for e in every)
-        return [
-            *(_sentence(r) for r in records),
-            f"Forecast Σ V_l/N_l and measurement agree within 95 % intervals in {agreeing} of "
-            f"{len(every)} estimates; a bias shows in {biased}.",
-        ]
+        return summary(_ordered(results))
 
 
 def _ordered(results: Results) -> list[Record]:
@@ -256,7 +168,7 @@ def _measured(trainer: Any, part: Record, work: Workplace) -> Record:
     units = work_units(trainer.hierarchy).gradient
     flops = [c.flops / trainer.costs[-1].flops for c in trainer.costs]
     found = measure_equal_cost(
-        Evaluator(trainer.model, mean_square, sampler, seed=trainer.config.seed),
+        Evaluator(trainer.module, mean_square, sampler, seed=trainer.config.seed),
         units,
         budgets=part["budgets"],
         counts=part["counts"],
@@ -315,94 +227,3 @@ def _estimate(budget: float, forecast: Forecast, measured: Measured, scale: floa
         "squared_bias_stderr": measured.bias_stderr / scale**2,
         "biased": bool(measured.bias > BIASED * measured.bias_stderr),
     }
-
-
-def _relative(records: list[Record]) -> str:
-    """What variances are drawn relative to: one for all panels, known in each."""
-    return MEAN if all(r["mean_resolved"] for r in records) else SAMPLE
-
-
-def _caption(records: list[Record], steps: int) -> str:
-    meshes, by = records[0]["meshes"], _relative(records)
-    state = f"after {steps} training steps" if steps else "at their start"
-    return (
-        f"Variance of gradient estimates on {meshes[-1]}² relative to {RELATIVE[by]} "
-        f"against their cost, for networks {state}, on {len(meshes)} "
-        f"levels from {meshes[0]}² on. Points: measured, with 95 % intervals, side by side; lines: "
-        "forecasts K/W from moments of other samples, K = V_L C_L on one scale, (Σ √(V_l C_l))² "
-        "with optimal numbers, Σ V_l/n_l Σ n_l C_l with given ones, "
-        f"n = {' : '.join(str(n) for n in records[0]['counts'])} from coarse to fine, "
-        "(Σ E‖d_l‖²/p_l − ‖E g‖²) Σ p_l C_l randomised."
-    )
-
-
-def _sentence(record: Record) -> str:
-    state = f"after {record['steps']} steps" if record["steps"] else "new"
-    parts = [
-        f"{NAMES[name]} {_interval(ratio['work'])} ({ratio['work']['verdict']})"
-        for name, ratio in record["ratios"].items()
-    ]
-    return (
-        f"{record['case']} ({state}), {record['restriction']}: variance at equal cost over that "
-        f"of one scale: {', '.join(parts)}."
-    )
-
-
-def _interval(ratio: Record) -> str:
-    return f"{ratio['value']:.3g} [{ratio['low']:.3g}, {ratio['high']:.3g}]"
-
-
-def _samples(estimate: Record) -> str:
-    if estimate["counts"] is None:
-        return f"{estimate['draws']} draws"
-    return " ".join(str(n) for n in estimate["counts"])
-
-
-def _star(value: float, marked: bool) -> str:
-    return f"{value:.2f}{'*' if marked else ''}"
-
-
-def _draw(axis: Axes, record: Record, by: str) -> None:
-    squared = record["scale"] ** 2  # of the stored numbers; K of one scale is a sample's variance
-    unit = 1.0 if by == MEAN else record["products"]["single"] / squared
-    for place, (name, estimates) in enumerate(record["estimates"].items()):
-        colour, marker, line = LOOKS[name]
-        aside = ASIDE ** (place - 0.5 * (len(LOOKS) - 1))  # intervals beside each other
-        ends: Any = [
-            [abs(e["variance_interval"][side] - e["variance"]) / unit for e in estimates]
-            for side in (0, 1)
-        ]
-        budgets = [e["budget"] for e in estimates]
-        law = [record["products"][name] / (w * unit * squared) for w in budgets]
-        axis.plot(budgets, law, color=colour, linestyle=line)
-        axis.errorbar(
-            [aside * e["cost"] for e in estimates],
-            [e["variance"] / unit for e in estimates],
-            yerr=ends,
-            color=colour,
-            marker=marker,
-            linestyle="none",
-            capsize=1.5,
-        )
-    axis.set_xscale("log", base=2)
-    axis.set_yscale("log")
-    axis.set_xticks(budgets, [f"{w:g}" for w in budgets])
-    axis.minorticks_off()
-
-
-def _legend(figure: Figure) -> None:
-    from matplotlib.lines import Line2D
-
-    handles = [
-        Line2D([], [], color=colour, marker=marker, linestyle=line, label=NAMES[name])
-        for name, (colour, marker, line) in LOOKS.items()
-    ]
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=len(handles),
-        frameon=False,
-        handlelength=3.5,
-        title="lines: forecast K/W; points: measured, with 95 % intervals",
-        title_fontsize="small",
-    )

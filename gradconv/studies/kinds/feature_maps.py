@@ -13,7 +13,8 @@ from gradconv.fields import SIGNALS, SamplePath
 from gradconv.figures import Style
 from gradconv.mesh import Mesh
 from gradconv.nn import UnresolvedKernelWarning
-from gradconv.nn.feature_maps import FeatureMaps, draw_feature_maps, feature_maps
+from gradconv.nn.feature_map_figure import draw_feature_maps
+from gradconv.nn.feature_maps import FeatureMaps, feature_maps
 from gradconv.nn.networks import ResNet
 from gradconv.studies.kinds.base import (
     KINDS,

@@ -12,7 +12,7 @@ from gradconv.figures import Style
 from gradconv.nn import MeshFreeConv1d, MeshFreeConv2d
 from gradconv.nn.kernel_figure import (
     REACH,
-    Kernel,
+    GaussianKernel,
     KernelSheet,
     draw_sheet,
     kernel_family,
@@ -163,7 +163,7 @@ def _layer(part: Record) -> Any:
     )
 
 
-def _moments(terms: tuple[Kernel, ...], width: float) -> Record:
+def _moments(terms: tuple[GaussianKernel, ...], width: float) -> Record:
     """Moments by quadrature, in widths, and their distance from the closed form."""
     dim = len(terms[0].drift)
     s = np.linspace(-FAR * width, FAR * width, NODES, endpoint=False)

@@ -83,7 +83,7 @@ def telescoping(study: Record) -> list[Record]:
     found = []
     for names, one in trainers(study, precision="64", drawn="finest"):
         estimate = MultilevelGradient(
-            one.model, mean_square, one.data.sampler(), one.hierarchy, [1] * len(one.hierarchy)
+            one.module, mean_square, one.data.sampler(), one.hierarchy, [1] * len(one.hierarchy)
         )
         error = estimate.telescoping_error(study["measured"]["telescoping_samples"])
         found.append(measurement("relative_bias", error, **names, samples="shared"))
@@ -105,7 +105,7 @@ def independent_bias(study: Record) -> list[Record]:
         one = trainer(study, choices, conv, precision="64", drawn="law", stages=counts, **mesh)
         (stage,) = multiscale(1, counts).stages
         alone = (Term(len(counts) - 1, setting["batch"], False),)
-        maker = StepGradient(one.model, mean_square, one.data.sampler(), one.engine)
+        maker = StepGradient(one.module, mean_square, one.data.sampler(), one.engine)
         first = 0
         steps: list[list[np.ndarray]] = []
         for _ in range(setting["repeats"]):
@@ -170,7 +170,7 @@ def variances(study: Record) -> list[Record]:
 
 def _variances(one: Trainer, samples: int) -> tuple[float, float]:
     monitor = MultilevelGradient(
-        one.model,
+        one.module,
         mean_square,
         one.data.sampler(MOMENTS),
         one.hierarchy,
@@ -211,7 +211,7 @@ def gradient_errors(study: Record) -> list[Record]:
         if names["conv"] == "mfc" and names["network"] not in seen:
             seen.add(names["network"])
             ((x, y),) = one.data.sampler().draw(range(2), (1,))  # the second coarsest mesh
-            error = gradient_error(one.model, x.double(), y.double())
+            error = gradient_error(one.module, x.double(), y.double())
             found.append(measurement("gradient_error", error, **names))
     return found
 

@@ -11,7 +11,6 @@ from gradconv.train.strategies import (  # noqa: F401  (importing a file registe
     single,
 )
 from gradconv.train.strategies.base import STRATEGIES, Leg, Schedule, Strategy, plan_of
-from gradconv.train.strategies.cropping import CroppedSampler
 from gradconv.train.strategies.stopping import Stopping
 
-__all__ = ["STRATEGIES", "CroppedSampler", "Leg", "Schedule", "Stopping", "Strategy", "plan_of"]
+__all__ = ["STRATEGIES", "Leg", "Schedule", "Stopping", "Strategy", "plan_of"]

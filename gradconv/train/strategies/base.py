@@ -16,19 +16,21 @@ from gradconv.multilevel.costs.plan import (
     check_levels,
     check_whole,
     check_wholes,
+    halved,
+    paper_counts,
 )
 from gradconv.registry import Choice, Registry
+from gradconv.samplers.cropped import check_crops
 from gradconv.train.strategies.stopping import Stopping
 
 STRATEGIES: Registry[Strategy] = Registry("strategy")
 
-FINEST = 16  # samples a step on the finest level
 STEPS = 2000
 
 
 @dataclass(frozen=True)
 class Leg:
-    """Steps that are all alike.
+    """A stage of a run: its steps, with what cuts their samples and what ends them early.
 
     Parameters
     ----------
@@ -151,15 +153,13 @@ class Schedule:
         """
         check_levels(levels)
         check_whole("steps", steps, 1)
-        doubled = tuple(FINEST << (levels - 1 - level) for level in range(levels))
-        halved = tuple(-(-steps // 2**level) for level in range(levels))
-        taken = check_wholes("counts", doubled if counts is None else counts, levels)
+        taken = check_wholes("counts", paper_counts(levels) if counts is None else counts, levels)
         return cls(
             levels,
             dim,
             taken,
             steps,
-            check_wholes("stages", halved if stages is None else stages, levels),
+            check_wholes("stages", halved(steps, levels) if stages is None else stages, levels),
             sum(taken) if batch is None else batch,
             stopping,
         )
@@ -203,14 +203,3 @@ def plan_of(name: str, legs: Sequence[Leg], levels: int) -> Plan:
         If there is no leg, or one is on a level that the hierarchy does not have.
     """
     return Plan(name, levels, tuple(leg.stage for leg in legs))
-
-
-def check_crops(argument: str, area: object) -> None:
-    """Refuse what is no range of relative areas."""
-    pair = isinstance(area, Sequence) and not isinstance(area, str) and len(area) == 2
-    real = pair and all(isinstance(a, (int, float)) and not isinstance(a, bool) for a in area)  # type: ignore[attr-defined]
-    if not real or not 0 < area[0] <= area[1] <= 1:  # type: ignore[index]
-        raise InputError(
-            f"`{argument}` must be two relative areas in (0, 1] that do not fall; got "
-            f"{shortened(area)}"
-        )

@@ -12,10 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from gradconv.errors import InputError, shortened
-from gradconv.multilevel.costs.plan import check_whole
+from gradconv.errors import InputError, check_number, shortened
 from gradconv.samplers.base import Batch, Sampler
-from gradconv.train.strategies.base import check_crops
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class CroppedSampler(Sampler):
         if not isinstance(self.sampler, Sampler):
             raise InputError(f"`sampler` must be a Sampler; got {shortened(self.sampler)}")
         check_crops("area", self.area)
-        check_whole("seed", self.seed, 0, 2**62)
+        check_number("seed", self.seed, 0, 2**62)
         object.__setattr__(self, "hierarchy", self.sampler.hierarchy)
         object.__setattr__(self, "available", self.sampler.available)
         object.__setattr__(self, "sequential", self.sampler.sequential)
@@ -127,6 +125,17 @@ class CroppedSampler(Sampler):
     def bytes_per_path(self) -> int:
         """The sampler's estimate."""
         return self.sampler.bytes_per_path
+
+
+def check_crops(argument: str, area: object) -> None:
+    """Refuse what is no range of relative areas."""
+    pair = isinstance(area, Sequence) and not isinstance(area, str) and len(area) == 2
+    real = pair and all(isinstance(a, (int, float)) and not isinstance(a, bool) for a in area)  # type: ignore[attr-defined]
+    if not real or not 0 < area[0] <= area[1] <= 1:  # type: ignore[index]
+        raise InputError(
+            f"`{argument}` must be two relative areas in (0, 1] that do not fall; got "
+            f"{shortened(area)}"
+        )
 
 
 def resized(x: Tensor, n: int) -> Tensor:

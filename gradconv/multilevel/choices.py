@@ -12,8 +12,8 @@ from torch import nn
 from gradconv.config import SweepConfig
 from gradconv.errors import InputError, shortened
 from gradconv.mesh import MeshHierarchy
+from gradconv.nn.making import first_channels
 from gradconv.problem import Problem
-from gradconv.restriction import RESTRICTIONS, ROUTES
 from gradconv.samplers.base import Sampler
 from gradconv.samplers.by_level import CallableSampler
 from gradconv.samplers.problem import ProblemSampler
@@ -52,7 +52,7 @@ def dimension(module: Any, data: Any, hierarchy: Any, dim: int | None) -> int:
         )
     if given:
         return int(next(iter(given.values())))
-    return _first(module, "dim") or 2
+    return _dimension(module) or 2
 
 
 def level_sizes(text: str) -> tuple[int, ...]:
@@ -91,16 +91,14 @@ def check_sample_fits(hierarchy: MeshHierarchy, channels: int, memory: float) ->
         )
 
 
-def _first(module: Any, what: str) -> int | None:
-    """Dimension or input channels of the first layer that tells."""
+def _dimension(module: Any) -> int | None:
+    """Dimension of the first layer that tells."""
     if not isinstance(module, nn.Module):
         return None
     for layer in module.modules():
         channels = getattr(layer, "in_channels", None)
         if not isinstance(channels, int) or channels < 1:
             continue
-        if what == "channels":
-            return channels
         kernel = getattr(layer, "kernel_size", None)
         spans = len(kernel) if isinstance(kernel, tuple) else getattr(layer, "dim", None)
         if spans in (1, 2, 3):
@@ -176,7 +174,7 @@ def make_data(
         name: CHOICES[name] if v is None else v for name, v in choices.items()
     }
     if data is None:
-        count = channels if channels is not None else _first(module, "channels") or 1
+        count = channels if channels is not None else first_channels(module) or 1
         problem = Problem("stencil", dim=meshes.dim, channels=count, **chosen)
         return ProblemSampler(problem, meshes, seed, outputs(problem))
     mapped = ("restriction", "route") if isinstance(data, (tuple, list)) else ()
@@ -191,10 +189,7 @@ def make_data(
             raise InputError(
                 f"`data` must be (inputs, targets), two tensors; got {shortened(data)}"
             )
-        if chosen["route"] not in ROUTES:
-            raise InputError(f"`route` must be chain or direct; got {shortened(chosen['route'])}")
-        mapping = RESTRICTIONS.parse(chosen["restriction"])
-        return TensorSampler(data[0], data[1], mapping, chosen["route"], meshes)
+        return TensorSampler(data[0], data[1], chosen["restriction"], chosen["route"], meshes)
     if callable(data):
         return CallableSampler(data, meshes)
     raise InputError(
