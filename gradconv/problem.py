@@ -29,6 +29,9 @@ CHOICES = (
     "route",
     "channels",
 )
+# What is asked of a problem's gradients, in the order of tables; a gap is between two levels.
+QUANTITIES = ("level_norm", "mean_gap", "rms_gap", "variance")
+MEANS = ("level_norm", "mean_gap")
 # The choices that are words of a registry.
 REGISTERED: dict[str, Registry[Any]] = {
     "signal": SIGNALS,
@@ -37,6 +40,11 @@ REGISTERED: dict[str, Registry[Any]] = {
     "restriction": RESTRICTIONS,
     "kernel": KERNELS,
 }
+
+
+def mesh_sizes(quantity: str, h: np.ndarray) -> np.ndarray:
+    """Mesh size of each value of a quantity: gaps belong to the finer of their two levels."""
+    return h if quantity == "level_norm" else h[1:]
 
 
 @dataclass(frozen=True, repr=False)

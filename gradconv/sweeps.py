@@ -10,10 +10,10 @@ import numpy as np
 
 from gradconv.backend import Backend
 from gradconv.errors import unknown_name
-from gradconv.gradient import expected_gradients, has_expectation
+from gradconv.gradient import has_expectation, scaled_expectation
 from gradconv.mesh import MeshHierarchy
 from gradconv.parallel import check_workers
-from gradconv.problem import Problem
+from gradconv.problem import QUANTITIES, Problem, mesh_sizes
 from gradconv.rates import Rate
 from gradconv.sampling import (
     Checkpoint,
@@ -25,7 +25,6 @@ from gradconv.sampling import (
 )
 from gradconv.statistics import (
     DISAGREEMENT,
-    QUANTITIES,
     GradientSample,
     check_confidence,
     check_levels,
@@ -88,7 +87,7 @@ class Sweep:
 
     def mesh_sizes(self, quantity: str) -> np.ndarray:
         """Mesh size of each value of a quantity: gaps belong to the finer of their two levels."""
-        return self.hierarchy.h if quantity == "level_norm" else self.hierarchy.h[1:]
+        return mesh_sizes(quantity, self.hierarchy.h)
 
     @cached_property
     def data(self) -> xr.Dataset:
@@ -323,9 +322,7 @@ def _expectation(
     problem: Problem, hierarchy: MeshHierarchy, seed: int, gradients: np.ndarray
 ) -> tuple[np.ndarray | None, np.ndarray]:
     if has_expectation(problem):
-        expected, magnitude = expected_gradients(problem, hierarchy, seed)
-        scaled = (expected * problem.convolution.scale).reshape(len(hierarchy), -1)
-        return scaled, magnitude
+        return scaled_expectation(problem, hierarchy, seed)
     # no bound on the terms without the expectation: the largest gradient stands in for it
     return None, np.linalg.norm(gradients, axis=-1).max(axis=0)
 

@@ -341,9 +341,7 @@ def test_the_stored_atlas_is_whole_and_says_why(stored: dict) -> None:
         for own in cell["quantities"].values():
             assert own["status"] in ("agrees", "explained", "disagrees")
             assert own["status"] == "agrees" or own["reason"]
-    assert sum(n for row in build.summary(stored).values() for n in row.values()) == len(
-        stored["cells"]
-    )
+    assert int(present.rows(stored)[-1][1]) == len(stored["cells"])
     said = list(present.disagreements(stored))
     wrong = [c for c in stored["cells"] if c["status"] == "disagrees"]
     assert bool(said) == bool(wrong)

@@ -11,7 +11,8 @@ import xarray as xr
 from gradconv import KernelOptions, MeshHierarchy, Multiplier, Problem, Sweep, sweep
 from gradconv.errors import InputError
 from gradconv.kernels.stencil import Stencil
-from gradconv.statistics import QUANTITIES, GradientSample
+from gradconv.problem import QUANTITIES
+from gradconv.statistics import GradientSample
 
 HIERARCHY = MeshHierarchy.powers_of_two(1, 3, 7)
 

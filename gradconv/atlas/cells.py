@@ -199,6 +199,3 @@ def hierarchy_for(problem: Problem, first: int, last: int) -> MeshHierarchy | st
                 continue
             return levels
     return reason
-
-
-__all__ = ["Cell", "enumerate_cells", "evaluable", "hierarchy_for", "names", "representative"]

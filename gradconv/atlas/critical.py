@@ -13,12 +13,12 @@ from gradconv.atlas.cells import EXACT
 from gradconv.atlas.judge import fitted
 from gradconv.atlas.unit import SEEN
 from gradconv.errors import LawError
-from gradconv.gradient import expected_gradients
+from gradconv.gradient import scaled_expectation
 from gradconv.laws import derive
 from gradconv.mesh import MeshHierarchy
 from gradconv.parallel import compute
 from gradconv.problem import Problem
-from gradconv.statistics import ROUNDING
+from gradconv.statistics import rounding_floor
 from gradconv.sweeps import sweep
 
 Record = dict[str, Any]
@@ -139,10 +139,9 @@ def _measured(
         problem = problem_of(kernel, setting, dim, alpha)
         levels = _levels(problem, *EXACT[dim])
         if levels is not None:
-            expected, sizes = expected_gradients(problem, levels)
-            scaled = (expected * problem.convolution.scale).reshape(len(levels), -1)
-            floor = ROUNDING * np.finfo(float).eps * (sizes[1:] + sizes[:-1])
-            gaps = np.linalg.norm(np.diff(scaled, axis=0), axis=1)
+            expected, sizes = scaled_expectation(problem, levels)
+            floor = rounding_floor("mean_gap", sizes, float(np.finfo(float).eps))
+            gaps = np.linalg.norm(np.diff(expected, axis=0), axis=1)
             fit, _ = fitted(levels.h[1:], gaps, floor, "mean_gap")
             _add(points["mean_gap"], alpha, fit.order, fit.interval)
         levels = _levels(problem, *SAMPLED[dim])

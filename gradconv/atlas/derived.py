@@ -11,18 +11,12 @@ from gradconv.atlas.cells import Cell
 from gradconv.errors import LawError
 from gradconv.laws import QuantityLaw, derive
 from gradconv.mesh import MeshHierarchy
+from gradconv.problem import MEANS, QUANTITIES, mesh_sizes
 
 Record = dict[str, Any]
-QUANTITIES = ("level_norm", "mean_gap", "variance", "rms_gap")
-MEANS = ("level_norm", "mean_gap")
 UNBOUNDED = 1e9  # a share that says nothing, as a JSON number
 LAST = 2.0  # orders of h that count as the last ones
 KEPT = 4  # terms of a law that are stored
-
-
-def sizes_of(quantity: str, hierarchy: MeshHierarchy) -> np.ndarray:
-    """Mesh size of each value of a quantity: a gap belongs to the finer of its levels."""
-    return hierarchy.h if quantity == "level_norm" else hierarchy.h[1:]
 
 
 def law_record(cell: Cell, means: MeshHierarchy, fluctuations: MeshHierarchy) -> Record:
@@ -58,7 +52,7 @@ def law_record(cell: Cell, means: MeshHierarchy, fluctuations: MeshHierarchy) ->
 
 
 def _quantity(own: QuantityLaw, hierarchy: MeshHierarchy, coarsening: bool) -> Record:
-    h, fine = sizes_of(own.quantity, hierarchy), float(hierarchy.h[-1])
+    h, fine = mesh_sizes(own.quantity, hierarchy.h), float(hierarchy.h[-1])
     return {
         "order": None if math.isinf(own.order) else own.order,
         "log": own.logs,

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradconv.audit.figure import said
+from gradconv.problem import QUANTITIES, mesh_sizes
 from gradconv.provenance import provenance
 from gradconv.rate_records import STYLES, number, rate_record
-from gradconv.statistics import QUANTITIES
 from gradconv.store import write_atomically
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def _rates(audit: Audit) -> Iterable[Record]:
     for group in audit.groups:
         for quantity in QUANTITIES:
             values, errors = audit.series(quantity, group.name)
-            h = audit.hierarchy.h if quantity == "level_norm" else audit.hierarchy.h[1:]
+            h = mesh_sizes(quantity, audit.hierarchy.h)
             yield {
                 "group": group.name,
                 "kind": group.kind,

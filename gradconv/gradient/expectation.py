@@ -79,6 +79,14 @@ def expected_gradients(
     return np.array(means), np.array(sizes)
 
 
+def scaled_expectation(
+    problem: Problem, hierarchy: MeshHierarchy, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `expected_gradients`, times the kernel's scale, shape ``(levels, out·in·p)``."""
+    expected, magnitude = expected_gradients(problem, hierarchy, seed)
+    return (expected * problem.convolution.scale).reshape(len(hierarchy), -1), magnitude
+
+
 def _half(spectrum: np.ndarray) -> np.ndarray:
     return spectrum[..., : spectrum.shape[-1] // 2 + 1]
 

@@ -13,7 +13,7 @@ from gradconv.laws.law import Law, QuantityLaw, Term, VectorTerm, precedence
 from gradconv.laws.mean import mean_terms
 from gradconv.laws.variance import rms_law, variance_budget, variance_law
 from gradconv.laws.writing import Pieces
-from gradconv.problem import Problem
+from gradconv.problem import MEANS, Problem
 
 
 def derive(problem: Problem) -> Law:
@@ -55,7 +55,7 @@ def derive(problem: Problem) -> Law:
     try:
         terms = mean_terms(problem)
     except LawError as error:
-        missing.update(dict.fromkeys(("level_norm", "mean_gap"), str(error)))
+        missing.update(dict.fromkeys(MEANS, str(error)))
     else:
         if _logarithm_of_data(problem, terms):
             missing["level_norm"] = (

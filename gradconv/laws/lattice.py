@@ -19,15 +19,14 @@ import numpy as np
 from gradconv.errors import unknown_name
 from gradconv.fields import PixelLaw
 from gradconv.gradient.inputs import InputSource
-from gradconv.laws.pairs import LevelPair, fold, level_pairs, slots
+from gradconv.laws.pairs import LevelPair, level_pairs, slots
 from gradconv.laws.symbols import KernelValues, closed_box, kernel_values, on_mesh
 from gradconv.mesh import MeshHierarchy
-from gradconv.problem import Problem
+from gradconv.problem import MEANS, QUANTITIES, Problem
 from gradconv.restriction import LocalRestriction
 
 BLOCK = 2**21  # numbers that a block of classes may hold at once
-ROUNDING = 1e-14  # of the terms that cancel in a variance
-QUANTITIES = ("level_norm", "mean_gap", "variance", "rms_gap")
+CANCELLED = 1e-14  # of the terms that cancel in a variance: what is left is rounding
 
 
 def evaluate(
@@ -57,7 +56,7 @@ def evaluate(
         if quantity not in QUANTITIES:
             raise unknown_name("quantity", quantity, QUANTITIES)
     if why_no_variance(problem) is not None:
-        wanted = {q: v for q, v in wanted.items() if q in ("level_norm", "mean_gap")}
+        wanted = {q: v for q, v in wanted.items() if q in MEANS}
     found = {}
     most = max((v for q, v in wanted.items() if q != "variance"), default=0)
     flat = np.zeros((0, 1))
@@ -187,7 +186,7 @@ def gap_variances(
         if isinstance(problem.noise, PixelLaw):
             variance += _fourth_cumulant(problem, fine, coarse, pair)
         # terms of the two levels cancel: what is left of them by rounding is no variance
-        found.append(float(variance) if variance > ROUNDING * size else 0.0)
+        found.append(float(variance) if variance > CANCELLED * size else 0.0)
         coarse = fine
     return np.array(found)
 
@@ -327,6 +326,3 @@ def _diagonal(
                 product = product * (reach[keys[a]] * reach[keys[b]]).reshape(shape)
             total += lags[(..., *apart)].reshape(*lags.shape[:3], *(1,) * dim) * product
     return total
-
-
-__all__ = ["evaluate", "fold", "gap_variances", "mean_gradients", "why_no_variance"]
