@@ -146,7 +146,7 @@ class GradientSample:
         )
 
     def epsilon_of(self, quantity: str) -> float:
-        """Machine epsilon of a quantity: exact means are in double precision, whatever paths are."""
+        """Machine epsilon of a quantity: exact means are in double precision, paths or not."""
         exact = self.expected is not None and quantity in MEANS
         return float(np.finfo(float).eps) if exact else self.epsilon
 

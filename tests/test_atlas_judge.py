@@ -182,8 +182,8 @@ def test_a_factor_of_two_disagrees(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_reversed_order_disagrees(monkeypatch: pytest.MonkeyPatch) -> None:
     def reverse(own: Any) -> Any:
-        terms = tuple(replace(t, power=-t.power) for t in own.terms)
-        vectors = tuple(replace(t, power=-t.power) for t in own.vectors)
+        terms = tuple(replace(t, exponent=-t.exponent) for t in own.terms)
+        vectors = tuple(replace(t, exponent=-t.exponent) for t in own.vectors)
         return replace(own, terms=terms, vectors=vectors)
 
     broken(monkeypatch, reverse)
@@ -192,7 +192,7 @@ def test_a_reversed_order_disagrees(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_dropped_outer_term_disagrees(monkeypatch: pytest.MonkeyPatch) -> None:
     def drop(own: Any) -> Any:
-        terms = tuple(t for t in own.terms if t.power >= 0)
+        terms = tuple(t for t in own.terms if t.exponent >= 0)
         vectors = tuple(t for t in own.vectors if t.region != "outer")
         return replace(own, terms=terms, vectors=vectors)
 

@@ -75,7 +75,12 @@ def problem_of(case: tuple[Any, ...]) -> Problem:
 
 
 def number(term: Term) -> float:
-    return term.coefficient * H**term.power * FINE**term.fine * math.log(1 / H) ** term.logs
+    return (
+        term.coefficient
+        * H**term.exponent
+        * FINE**term.fine_exponent
+        * math.log(1 / H) ** term.logs
+    )
 
 
 def norms_of(case: tuple[Any, ...]) -> list[QuantityLaw]:

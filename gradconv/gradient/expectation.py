@@ -123,7 +123,7 @@ def noise_spectra(
     refining = problem.setting == "refinement"
     spectra = []
     for mesh in hierarchy.meshes if refining else (hierarchy.finest,):
-        power = problem.noise.power(mesh, 0.0, _mean_square(problem, mesh))
+        power = problem.noise.spectrum(mesh, square=_mean_square(problem, mesh))
         spectra.append(np.array(np.broadcast_to(power, mesh.shape), dtype=float))
     if not refining:
         push = problem.restriction.spectra

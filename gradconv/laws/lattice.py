@@ -147,7 +147,7 @@ def _deterministic(kernel: KernelValues, x: np.ndarray, y: np.ndarray) -> np.nda
 def why_no_variance(problem: Problem) -> str | None:
     """Why the variance of a problem has no formula here; None if it has one."""
     noise = problem.noise
-    if isinstance(noise, PixelLaw) and noise.excess is None:
+    if isinstance(noise, PixelLaw) and noise.fourth_cumulant is None:
         return (
             f"noise {noise.name} depends on the signal from pixel to pixel: its fourth moments "
             "do not follow from spectra"
@@ -286,7 +286,7 @@ def _fourth_cumulant(
 ) -> float:
     """κ₄ Σ_x B_xx² over the pixels that the noise is drawn on."""
     assert isinstance(problem.noise, PixelLaw)
-    assert problem.noise.excess is not None
+    assert problem.noise.fourth_cumulant is not None
     dim = problem.dim
     maps = []
     for kernel, n, taps in (
@@ -303,15 +303,13 @@ def _fourth_cumulant(
     difference = np.tile(first, tile) - second
     blocks = float(pair.base // double) ** dim
     # channels: x_i x_i' with i ≠ i' has no diagonal
-    return float(problem.noise.excess * blocks * np.sum(difference**2))
+    return float(problem.noise.fourth_cumulant * blocks * np.sum(difference**2))
 
 
-def _diagonal(
-    lags: np.ndarray, taps: tuple[tuple[int, ...], tuple[float, ...]], factor: int, dim: int
-) -> np.ndarray:
+def _diagonal(lags: np.ndarray, taps: dict[int, float], factor: int, dim: int) -> np.ndarray:
     """B_xx by remainder of the pixel's position, shape ``(out, in, p, factor, …)``."""
     reach: dict[int, np.ndarray] = {}
-    for offset, weight in zip(*taps, strict=True):
+    for offset, weight in taps.items():
         block, remainder = divmod(offset, factor)
         reach.setdefault(-block, np.zeros(factor))[remainder] += weight
     total = np.zeros((*lags.shape[:3], *(factor,) * dim))

@@ -48,8 +48,8 @@ def records(law: Law, fine_h: float) -> list[Record]:
                 if own is None
                 else [
                     {
-                        "power": t.power,
-                        "fine_power": t.fine,
+                        "power": t.exponent,
+                        "fine_power": t.fine_exponent,
                         "log": t.logs,
                         "coefficient": t.coefficient,
                         "origin": t.origin,

@@ -205,7 +205,7 @@ class LocalRestriction(Restriction):
         """Sum v(x) over the pixels that coarse points at each lag share, then over the lags."""
         n = variance.shape[-1]
         coarse = n // factor
-        shared = _shared_pixels(self._route_taps(factor, route), factor)
+        shared = _shared_pixels(self.route_taps(factor, route), factor)
         folded = variance.reshape((coarse, factor) * dim).sum(axis=tuple(range(0, 2 * dim, 2)))
         theta = 2.0 * np.pi * np.fft.fftfreq(coarse)
         # one axis after the other: remainders of the position become modes
@@ -217,8 +217,9 @@ class LocalRestriction(Restriction):
             power = np.moveaxis(np.tensordot(table, power, axes=(1, axis)), 0, axis)
         return np.asarray(power.real / float(coarse) ** (2 * dim))
 
-    def _route_taps(self, factor: int, route: str) -> dict[int, float]:
-        if route == "direct" or self.nested:
+    def route_taps(self, factor: int, route: str) -> dict[int, float]:
+        """Weights by offset of the way down by `factor`, a power of two, along a route."""
+        if factor > 1 and (route == "direct" or self.nested):
             return dict(zip(*self.taps(factor), strict=True))
         chain = {0: 1.0}
         for _ in range(factor.bit_length() - 1):
@@ -319,7 +320,7 @@ def _stride_edge(
         inside = [(-1 - i) if i < 0 else (2 * n - 1 - i) for i in outside]
     else:
         inside = [i % n for i in outside]
-    edge = x[_cut(axis, slice(None))][(..., inside, *(slice(None),) * (-axis - 1))]
+    edge = x[(..., inside, *(slice(None),) * (-axis - 1))]
     return 0.0 * edge if boundary == "zero" else edge
 
 
