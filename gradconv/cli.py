@@ -198,9 +198,9 @@ app.add_command(report_command)
 
 
 def _settings(path: Path | None, flags: dict[str, str]) -> SweepConfig:
-    from gradconv.config import SweepConfig, parse_parameter
+    from gradconv.config import SweepConfig, parse_parameter, read_toml
 
-    values: dict[str, Any] = SweepConfig.from_toml(path) if path is not None else {}
+    values: dict[str, Any] = read_toml(path) if path is not None else {}
     for name, text in flags.items():
         if name in LISTS:
             values[name] = _split(text)

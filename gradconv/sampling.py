@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gradconv.backend import Backend
-from gradconv.errors import InputError, check_gib, shortened
+from gradconv.errors import InputError, check_gib, check_whole
 from gradconv.gradient import FourierGradient, InputSource, autograd_gradients
 from gradconv.kernels.stencil import Stencil
 from gradconv.mesh import FourierGrid, MeshHierarchy
@@ -75,24 +75,14 @@ def plan_sampling(
     InputError
         If a number breaks its rule, or the memory cannot hold one replicate a thread.
     """
-    largest = {"replicates": 10**40, "seed": 2**128, "threads": 1024}
-    least = {"replicates": 2, "seed": 0, "threads": 1}
-    given = {"replicates": replicates, "seed": seed, "threads": threads}
-    for name, value in given.items():
-        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-        if not whole or value < least[name]:
-            raise InputError(
-                f"`{name}` must be a whole number of at least {least[name]}; got {shortened(value)}"
-            )
-        if value > largest[name]:
-            raise InputError(
-                f"`{name}` must be at most {largest[name]:.3g}; got {shortened(value)}"
-            )
+    replicates = check_whole("replicates", replicates, 2, 10**40)
+    seed = check_whole("seed", seed, 0, 2**128)
+    threads = check_whole("threads", threads, 1, 1024)
     check_gib(memory)
     backend = Backend(device, dtype)
-    replicates = 1 if problem.deterministic else int(replicates)
+    replicates = 1 if problem.deterministic else replicates
     batch = _batch_size(problem, hierarchy, replicates, memory * GIB, threads)
-    return SamplingPlan(replicates, int(seed), backend, threads, batch)
+    return SamplingPlan(replicates, seed, backend, threads, batch)
 
 
 def parameter_names(problem: Problem) -> list[str]:

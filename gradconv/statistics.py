@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from gradconv.bootstrap import estimate
-from gradconv.errors import InputError, shortened, unknown_name
+from gradconv.errors import InputError, unknown_name
 from gradconv.problem import MEANS, QUANTITIES, mesh_sizes
 from gradconv.rates import Rate, fit_rate
 
@@ -254,16 +254,13 @@ def _cosines(mean: np.ndarray) -> np.ndarray:
         return np.asarray(np.sum(mean * finest, axis=-1) / norms)
 
 
-def check_confidence(confidence: float) -> None:
-    """Refuse levels of confidence that no bootstrap can reach."""
-    real = isinstance(confidence, (int, float)) and not isinstance(confidence, bool)
-    if not real or not 0.01 <= confidence <= 0.9999:
-        raise InputError(
-            f"`confidence` must lie between 0 and 1, in [0.01, 0.9999]; got {shortened(confidence)}"
-        )
-
-
 def check_levels(levels: int) -> None:
-    """Refuse hierarchies too short for a fit of the gaps."""
+    """Refuse hierarchies too short for a fit of the gaps.
+
+    Raises
+    ------
+    InputError
+        That names the number of meshes.
+    """
     if levels < 4:
         raise InputError(f"`levels` must hold at least 4 meshes for a fit; got {levels}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradconv.backend import Backend
-from gradconv.errors import unknown_name
+from gradconv.errors import check_confidence, unknown_name
 from gradconv.gradient import has_expectation, scaled_expectation
 from gradconv.mesh import MeshHierarchy
 from gradconv.parallel import check_workers
@@ -26,7 +26,6 @@ from gradconv.sampling import (
 from gradconv.statistics import (
     DISAGREEMENT,
     GradientSample,
-    check_confidence,
     check_levels,
 )
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gradconv.errors import InputError
+from gradconv.errors import InputError, shortened
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,6 +54,22 @@ def folder(context: click.Context, option: click.Parameter, text: str | None) ->
     if path.exists() and not path.is_dir():
         raise InputError(f"`{option.name}` must be a folder; got the file {path}")
     return path
+
+
+def whole_numbers(name: str, text: str) -> tuple[int, ...]:
+    """Read an option that holds whole numbers with commas.
+
+    Raises
+    ------
+    InputError
+        If one is none.
+    """
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(
+            f"`{name}` must be whole numbers with commas; got {shortened(text)}"
+        ) from None
 
 
 @contextmanager

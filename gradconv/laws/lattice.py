@@ -8,6 +8,10 @@ those modes, and signs s = +1 (fine) and −1 (coarse), Isserlis' theorem gives
 
 for Gaussian data; independent pixels with a fourth cumulant κ₄ add κ₄ Σ_x B_xx², B the gap as a
 quadratic form in the pixels. See `gradconv.laws.pairs` for the covariances.
+
+What is summed here shares the data with the measured means (a signal's fields or spectrum), but no
+code, with one exception: noise that follows a fixed signal from pixel to pixel enters both by
+`gradconv.gradient.expectation.noise_spectra`, so that their agreement says nothing of that part.
 """
 
 from __future__ import annotations

@@ -204,7 +204,10 @@ class _Norm:
 
         met = []
         for p in self.pieces:
-            if abs(p.exponent - term.exponent) > 1e-9 or abs(p.fine_exponent - term.fine_exponent) > 1e-9:
+            if (
+                abs(p.exponent - term.exponent) > 1e-9
+                or abs(p.fine_exponent - term.fine_exponent) > 1e-9
+            ):
                 continue
             if p.components is None:
                 raise NoFormulaError("the mean of the noise in several channels")

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from numbers import Real
 
 from gradconv.errors import InputError, shortened
+from gradconv.mesh import check_dim
 from gradconv.multilevel.costs.plan import (
     Plan,
     Stage,
     Term,
-    check_dim,
     check_levels,
     full_multiscale,
     multiscale,

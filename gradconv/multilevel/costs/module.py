@@ -11,11 +11,10 @@ import torch
 from torch import nn
 
 from gradconv.backend import Backend
-from gradconv.errors import InputError, shortened
+from gradconv.errors import InputError, check_whole, shortened
 from gradconv.loading import load
 from gradconv.mesh import Mesh
 from gradconv.multilevel.costs.counting import LevelCost, Pair, level_costs
-from gradconv.multilevel.costs.plan import check_whole
 from gradconv.nn.evaluation import first_line, mean_square, pick, run_module
 from gradconv.nn.random_state import preserved_random_state, start_random_state
 

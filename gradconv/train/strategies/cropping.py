@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from gradconv.errors import InputError, shortened
-from gradconv.multilevel.costs.plan import check_whole
+from gradconv.errors import InputError, check_whole, shortened
 from gradconv.samplers.base import Batch, Sampler
 from gradconv.train.strategies.base import check_crops
 
