@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
 SAVE_INTERVAL = 1.0  # seconds between partial results: what a kill can cost
-FIGURES = ("png", "pdf", "svg")
 
 Progress = Callable[[float, float], None]
 Cells = list[tuple[Problem, MeshHierarchy]]
@@ -143,8 +142,8 @@ def _one_by_one(
             )
         finally:
             saver.flush()
-        manner = {name: config.sweep_arguments[name] for name in ("memory", "threads")}
-        yield index, swept, rate_records.records(swept, agreements(swept, **manner))
+        laws = agreements(swept, memory=config.memory, threads=config.threads)
+        yield index, swept, rate_records.records(swept, laws)
 
 
 def _sizes(cells: Cells, replicates: int) -> list[float]:
@@ -196,7 +195,7 @@ def _by_workers(
     def judge(index: int) -> None:
         gradients, rest = (
             gathered[index].whole(),
-            (config.confidence, config.sweep_arguments["memory"]),
+            (config.confidence, config.memory),
         )
         tasks.append(_LawTask(*cells[index], plans[index], gradients, *rest))
         owners.append(index)
@@ -271,7 +270,7 @@ def _write_results(path: Path, sweeps: list[Sweep], document: dict[str, Any], ti
     tree = dataset_tree(sweeps, origin)
     write_atomically(path / "sweep.nc", bytes(tree.to_netcdf(engine="h5netcdf")))
     figure = plots.gap_figure(found, title)
-    for kind in FIGURES:
+    for kind in figures.KINDS:
         write_atomically(path / f"figure.{kind}", figures.figure_bytes(figure, kind))
 
 

@@ -51,6 +51,8 @@ class Sweep:
         The scaled gradients.
     confidence : float
         Level of the intervals.
+    notes : tuple of str
+        What is worth knowing before the results are read, each one line.
     """
 
     problem: Problem
@@ -133,7 +135,7 @@ class Sweep:
                 "parameter": ("parameter", parameter_names(self.problem)),
             },
             attrs={
-                **{k: v for k, v in self.problem.describe().items()},
+                **self.problem.describe(),
                 "seed": self.seed,
                 "dtype": self.backend.dtype,
                 "device": self.backend.device,

@@ -10,7 +10,6 @@ import click
 
 from gradconv.terminal import folder, make_console, progress_bar
 
-FIGURES = ("png", "pdf", "svg")
 CHOICES = ("kernel", "noise", "setting", "restriction", "target", "dim")
 
 
@@ -111,8 +110,7 @@ def _show(document: dict[str, Any], output: Path | None) -> None:
         console.print(f"explained: {count} cells ({quantities}): {reason}", markup=False)
     if output is not None:
         console.print(
-            f"Written to {output}: atlas.json.gz, table.md, phase and critical as "
-            f"{'/'.join(FIGURES)}",
+            f"Written to {output}: atlas.json.gz, table.md, phase and critical as png/pdf/svg",
             markup=False,
         )
 
@@ -133,7 +131,7 @@ def write(folder: Path, document: dict[str, Any]) -> None:
 
     from gradconv.atlas import present
     from gradconv.atlas.figures import critical_figure, phase_figure
-    from gradconv.figures import figure_bytes
+    from gradconv.figures import KINDS, figure_bytes
     from gradconv.store import write_atomically
 
     text = json.dumps(document, separators=(",", ":"), allow_nan=False) + "\n"
@@ -143,5 +141,5 @@ def write(folder: Path, document: dict[str, Any]) -> None:
         ("phase", phase_figure(document)),
         ("critical", critical_figure(document["critical"])),
     ):
-        for kind in FIGURES:
+        for kind in KINDS:
             write_atomically(folder / f"{name}.{kind}", figure_bytes(figure, kind))

@@ -13,9 +13,9 @@ import numpy as np
 from gradconv.atlas.cache import Cache
 from gradconv.atlas.cells import (
     DEEPER,
-    EXACT,
+    LEVELS_OF_MEANS,
+    LEVELS_OF_PATHS,
     REPLICATES,
-    SAMPLED,
     SHALLOW,
     SIGNAL,
     Cell,
@@ -66,8 +66,8 @@ class Meshes:
 @lru_cache(maxsize=2**14)
 def _meshes(cell: Cell) -> Meshes:
     problem = cell.problem
-    deep = EXACT if cell.signal == SIGNAL and evaluable(cell.restriction) else SHALLOW
-    first = SAMPLED[cell.dim]
+    deep = LEVELS_OF_MEANS if cell.signal == SIGNAL and evaluable(cell.restriction) else SHALLOW
+    first = LEVELS_OF_PATHS[cell.dim]
     further = DEEPER[cell.dim] if cell.signal == SIGNAL and evaluable(cell.restriction) else first
     return Meshes(
         hierarchy_for(problem, *deep[cell.dim]),
@@ -96,7 +96,7 @@ class Unit:
         """What the result depends on."""
         return {
             "cells": [asdict(c) for c in self.cells],
-            "meshes": [EXACT, SAMPLED, DEEPER, SHALLOW],
+            "meshes": [LEVELS_OF_MEANS, LEVELS_OF_PATHS, DEEPER, SHALLOW],
             "replicates": self.replicates,
             "seed": self.seed,
         }
@@ -133,7 +133,7 @@ def derive_unit(unit: Unit, cache: Cache) -> dict[Cell, Record]:
 
 def shelf_of(cell: Cell) -> list[Any]:
     """Description under which the law of a cell lies on disk, with its neighbours'."""
-    meshes = [EXACT, SAMPLED, DEEPER, SHALLOW]
+    meshes = [LEVELS_OF_MEANS, LEVELS_OF_PATHS, DEEPER, SHALLOW]
     return ["laws", cell.kernel, cell.setting, cell.restriction, cell.dim, meshes]
 
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from gradconv.audit.result import Audit
 
 SCHEMA = "gradconv.audit/1"
-FIGURES = ("png", "pdf", "svg")
 COLUMNS = ("group", "type", "parameters", "rms gap", "interval", "mean gap", "interval", "verdict")
 Record = dict[str, Any]
 
@@ -219,7 +218,7 @@ def _cell(text: str) -> str:
 def write(audit: Audit, folder: Path) -> None:
     """Write ``audit.json``, ``audit.nc``, ``table.md`` and the figure into a folder."""
     from gradconv.audit.figure import audit_figure
-    from gradconv.figures import figure_bytes
+    from gradconv.figures import KINDS, figure_bytes
 
     found = document(audit)
     write_atomically(folder / "audit.json", (json.dumps(found, allow_nan=False) + "\n").encode())
@@ -227,7 +226,7 @@ def write(audit: Audit, folder: Path) -> None:
     stream = io.BytesIO(_netcdf(audit))
     write_atomically(folder / "audit.nc", stream.getvalue())
     figure = audit_figure(found)
-    for kind in FIGURES:
+    for kind in KINDS:
         write_atomically(folder / f"figure.{kind}", figure_bytes(figure, kind))
 
 

@@ -9,8 +9,6 @@ import click
 
 from gradconv.terminal import folder, make_console
 
-FIGURES = ("png", "svg", "pdf")
-
 
 @click.command("claims")
 @click.option(
@@ -64,8 +62,7 @@ def claims_command(
     if output is not None:
         names = ", ".join(c["id"] for c in document["claims"])
         console.print(
-            f"Written to {output}: claims.json, claims.md, claims.tex and {'/'.join(FIGURES)} of "
-            f"{names}",
+            f"Written to {output}: claims.json, claims.md, claims.tex and png/pdf/svg of {names}",
             markup=False,
         )
 
@@ -84,7 +81,7 @@ def write(folder: Path, document: dict[str, Any]) -> None:
 
     from gradconv.claims import present
     from gradconv.claims.figures import claim_figure
-    from gradconv.figures import figure_bytes
+    from gradconv.figures import KINDS, figure_bytes
     from gradconv.store import write_atomically
 
     text = json.dumps(document, indent=1, allow_nan=False) + "\n"
@@ -93,5 +90,5 @@ def write(folder: Path, document: dict[str, Any]) -> None:
     write_atomically(folder / "claims.tex", present.latex(document).encode())
     for claim in document["claims"]:
         figure = claim_figure(claim)
-        for kind in FIGURES:
+        for kind in KINDS:
             write_atomically(folder / f"{claim['id']}.{kind}", figure_bytes(figure, kind))

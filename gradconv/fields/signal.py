@@ -21,7 +21,7 @@ SIGNALS: Registry[Signal] = Registry("signal")
 
 
 class Signal(Choice):
-    """A signal that any mesh can ask for.
+    """Noise-free input: a function that every mesh can ask for, or images of a mesh of their own.
 
     Attributes
     ----------

@@ -65,10 +65,6 @@ class Restriction(Choice):
         """
 
     @abstractmethod
-    def white_noise_correlation(self, n: int, factor: int = 2) -> float:
-        """Correlation, an axis, between neighbours of restricted white noise (periodic)."""
-
-    @abstractmethod
     def power_transfer(
         self, spectrum: np.ndarray, axis: int, n: int, factor: int = 2
     ) -> np.ndarray:
@@ -172,6 +168,11 @@ class Restriction(Choice):
         -------
         array
             Shape ``(..., n/factor, …, n/factor)``.
+
+        Raises
+        ------
+        InputError
+            If the factor does not divide n, or the boundary is none of the restriction's.
         """
         self.check_boundary(boundary)
         n = x.shape[-1]
@@ -254,7 +255,6 @@ class LocalRestriction(Restriction):
                     _stride_edge(x, axis, blocks, factor, remainder, boundary),
                     axis,
                     blocks,
-                    boundary,
                     backend,
                 )
             term = term if weight == common else weight * term
@@ -264,13 +264,6 @@ class LocalRestriction(Restriction):
     def white_noise_variance(self, n: int, factor: int = 2) -> float:
         """Σ w²."""
         return float(np.sum(np.square(self.taps(factor)[1])))
-
-    def white_noise_correlation(self, n: int, factor: int = 2) -> float:
-        """Overlap of the taps of neighbouring coarse points over Σ w²."""
-        offsets, weights = self.taps(factor)
-        w = dict(zip(offsets, weights, strict=True))
-        overlap = sum(w[o] * w.get(o - factor, 0.0) for o in offsets)
-        return float(overlap / self.white_noise_variance(n, factor))
 
     def power_transfer(
         self, spectrum: np.ndarray, axis: int, n: int, factor: int = 2
@@ -324,9 +317,7 @@ def _stride_edge(
     return 0.0 * edge if boundary == "zero" else edge
 
 
-def _shift(
-    term: Array, edge: Array, axis: int, blocks: int, boundary: str, backend: Backend
-) -> Array:
+def _shift(term: Array, edge: Array, axis: int, blocks: int, backend: Backend) -> Array:
     if blocks < 0:
         parts = [edge, term[_cut(axis, slice(None, blocks))]]
     else:

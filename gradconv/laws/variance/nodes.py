@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from gradconv.kernels.separable import monomials
 from gradconv.laws.densities import Density, Keyed, signal_density
 from gradconv.laws.expansion import ORDER, target_factors
 from gradconv.laws.moments import Factor
@@ -22,7 +23,7 @@ from gradconv.laws.variance.contractions import (
     wide_contractions,
 )
 from gradconv.laws.variance.covariances import Sides
-from gradconv.laws.variance.rays import monomials, ray_weights, rays
+from gradconv.laws.variance.rays import ray_weights, rays
 from gradconv.laws.variance.scalars import NOTHING
 from gradconv.laws.variance.weights import spectral_moments
 from gradconv.problem import Problem

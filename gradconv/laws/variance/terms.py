@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 
 from gradconv.fields import PixelLaw
+from gradconv.kernels.separable import monomials
 from gradconv.laws.aliases import alias_target, aliases_derived, target_growth
 from gradconv.laws.densities import (
     Density,
@@ -60,7 +61,7 @@ from gradconv.laws.variance.covariances import (
 )
 from gradconv.laws.variance.cumulant import fourth_cumulant
 from gradconv.laws.variance.nodes import Nodes, Which, noise_nodes, signal_nodes
-from gradconv.laws.variance.rays import Series, chopped, monomials, ray_weights, times
+from gradconv.laws.variance.rays import Series, chopped, ray_weights, times
 from gradconv.laws.variance.scalars import NOTHING, Expansion, ScalarTerm
 from gradconv.problem import Problem
 

@@ -15,9 +15,9 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import gamma, hyp1f1
 
+from gradconv.kernels.separable import monomials
 from gradconv.laws.densities import Density
 from gradconv.laws.moments import MODES, REACH, Factor, gaussians, panels, theta_sum
-from gradconv.laws.variance.rays import monomials
 
 _LOWEST = REACH / MODES**2  # theta sums with weights know no smaller u
 _LOWEST_PLAIN = 1e-14  # those without are Gaussian integrals there

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from gradconv.multilevel.diagnosis.result import Diagnosis
 
 SCHEMA = "gradconv.multilevel/1"
-FIGURES = ("png", "pdf", "svg")
 ROLES = ("fine", "coarse", "difference")
 Record = dict[str, Any]
 
@@ -188,7 +187,7 @@ def _caution(fields: Record) -> Record:
 
 def write(found: Diagnosis, folder: Path) -> None:
     """Write ``multilevel.json``, ``table.md`` and the figure into a folder."""
-    from gradconv.figures import figure_bytes
+    from gradconv.figures import KINDS, figure_bytes
     from gradconv.multilevel.diagnosis.figure import diagnosis_figure
     from gradconv.multilevel.diagnosis.present import markdown
 
@@ -197,5 +196,5 @@ def write(found: Diagnosis, folder: Path) -> None:
     write_atomically(folder / "multilevel.json", content.encode())
     write_atomically(folder / "table.md", markdown(made).encode())
     figure = diagnosis_figure(made)
-    for kind in FIGURES:
+    for kind in KINDS:
         write_atomically(folder / f"figure.{kind}", figure_bytes(figure, kind))
