@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -51,7 +52,7 @@ def folder(context: click.Context, option: click.Parameter, text: str | None) ->
     if not text.strip():
         raise InputError(f"`{option.name}` must name a folder; got {text!r}")
     path = Path(text)
-    if path.exists() and not path.is_dir():
+    if os.path.exists(path) and not path.is_dir():  # also of names too long
         raise InputError(f"`{option.name}` must be a folder; got the file {path}")
     return path
 

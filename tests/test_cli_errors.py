@@ -563,7 +563,7 @@ def test_mutated_texts(data: st.DataObject) -> None:
 def test_mutated_texts_on_the_command_line(
     data: st.DataObject, call: Any, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gradconv.runner.FIGURES", ())  # they cost more than all the rest
+    monkeypatch.setattr("gradconv.figures.KINDS", ())  # they cost more than all the rest
     monkeypatch.setattr("gradconv.plots.gap_figure", lambda *_: None)
     name = data.draw(st.sampled_from(("kernel", "noise", "target", "levels", "boundary")))
     text = data.draw(mutated(SPECS[name])).replace("\x00", "")

@@ -82,7 +82,25 @@ def expected_gradients(
 def scaled_expectation(
     problem: Problem, hierarchy: MeshHierarchy, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """As `expected_gradients`, times the kernel's scale, shape ``(levels, out·in·p)``."""
+    """Exact mean gradient of every level in the unit of the kernel's scale, as one row a level.
+
+    Parameters
+    ----------
+    problem, hierarchy, seed
+        As in `expected_gradients`.
+
+    Returns
+    -------
+    expected : ndarray
+        Shape ``(levels, out * in * p)``.
+    magnitude : ndarray
+        As in `expected_gradients`.
+
+    Raises
+    ------
+    InputError
+        If the problem is not periodic.
+    """
     expected, magnitude = expected_gradients(problem, hierarchy, seed)
     return (expected * problem.convolution.scale).reshape(len(hierarchy), -1), magnitude
 
