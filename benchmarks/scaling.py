@@ -130,7 +130,7 @@ def run_sweep(choices: dict[str, Any], workers: int) -> Run:
 
     config = SweepConfig(**SWEEP, **choices, workers=workers)
     cells = config.problems()
-    manner = {k: v for k, v in config.manner.items() if k != "confidence"}
+    manner = {k: v for k, v in config.sweep_arguments.items() if k != "confidence"}
     tasks = len(cells) + sum(
         len(sampling.sampling_tasks(*cell, sampling.plan_sampling(*cell, **manner)))
         for cell in cells

@@ -11,17 +11,15 @@ import numpy as np
 from gradconv.errors import InputError, LawError
 from gradconv.laws import Law, derive
 from gradconv.mesh import MeshHierarchy
-from gradconv.problem import Problem
+from gradconv.problem import MEANS, QUANTITIES, Problem
 from gradconv.sampling import GIB
-from gradconv.statistics import QUANTITIES, ROUNDING
+from gradconv.statistics import FRESH, rounding_floor, simultaneous_quantile
 from gradconv.sweeps import Sweep, sweep
 
 EXACT = 1e-8
 """Relative difference below which a law and an exact expectation agree."""
 UNRESOLVED = 1e-15
 """Variance over squared gradients below which the law is a difference of rounding errors."""
-CHANCE = 1e-3
-"""Nominal chance that a right law is refused over all levels of one sampled quantity."""
 
 # What the full law costs, in units of one cell of one sample path (about 50 ns); measured for all
 # kernels in d = 1, 2, 3. A mean is a sum over cells and parameters, a variance one over pairs of
@@ -30,8 +28,6 @@ MEAN_WORK = 4.0
 VARIANCE_WORK = 1.25
 FREE = 2**24
 """Work that is always done, in the same units: a bit less than a second."""
-FRESH = 2**32
-"""Added to the seed of a sweep for the paths that confirm a disagreement."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +113,7 @@ def extent(
             reasons[quantity] = large
     levels, why = {}, {}
     for quantity in QUANTITIES:
-        source = "variance" if quantity in ("variance", "rms_gap") else "mean_gap"
+        source = "mean_gap" if quantity in MEANS else "variance"
         count = kept[source]
         if count < 2 and quantity != "level_norm":
             count = 0  # a gap needs two levels
@@ -324,10 +320,9 @@ def confirm(
 def _resolved(derived: np.ndarray, sweep: Sweep, quantity: str) -> np.ndarray:
     """The law without levels where it and the data are rounding alone: NaN there."""
     measured, errors = sweep.sample.series(quantity)
-    if quantity not in ("variance", "rms_gap") or not np.any(errors > 0):
+    if quantity in MEANS or not np.any(errors > 0):
         return derived
-    size = sweep.sample.magnitude[1:] + sweep.sample.magnitude[:-1]
-    floor = UNRESOLVED * size**2
+    floor = _law_floor(sweep)
     if quantity == "rms_gap":
         floor = np.sqrt(floor)
     return np.where((derived <= floor) & (measured <= floor), np.nan, derived)
@@ -337,24 +332,19 @@ def _judge(derived: np.ndarray, sweep: Sweep, quantity: str) -> tuple[bool | Non
     """Whether all evaluated levels agree, and the largest difference."""
     if not np.any(np.isfinite(derived)):
         return None, "law and data are below the law's rounding"
-    measured, errors = sweep.sample.series(quantity)
-    # exact means are double precision whatever the paths are
-    exact = sweep.sample.expected is not None and quantity in ("level_norm", "mean_gap")
-    epsilon = float(np.finfo(float).eps) if exact else sweep.sample.epsilon
-    floor = ROUNDING * epsilon * sweep.sample.magnitude
-    if quantity != "level_norm":
-        floor = floor[1:] + floor[:-1]
+    sample = sweep.sample
+    measured, errors = sample.series(quantity)
+    allowed = EXACT * np.abs(derived)
+    allowed += rounding_floor(quantity, sample.magnitude, sample.epsilon_of(quantity))
     if quantity == "variance":
-        floor = floor**2 + UNRESOLVED * (sweep.sample.magnitude[1:] ** 2)
-    allowed = EXACT * np.abs(derived) + floor
+        allowed += _law_floor(sweep)
     sampled = bool(np.any(errors > 0))
-    if sampled and quantity == "rms_gap" and sweep.sample.exact:
+    if sampled and quantity == "rms_gap" and sample.exact:
         # what is sampled of it is the fluctuation alone
-        size = sweep.sample.magnitude[1:] + sweep.sample.magnitude[:-1]
-        allowed = 2 * EXACT * derived**2 + UNRESOLVED * size**2
-        mean, _ = sweep.sample.series("mean_gap")
+        allowed = 2 * EXACT * derived**2 + _law_floor(sweep)
+        mean, _ = sample.series("mean_gap")
         derived = derived**2 - mean**2
-        measured, errors = sweep.sample.series("variance")
+        measured, errors = sample.series("variance")
     known = np.isfinite(derived)
     derived, measured, errors = derived[known], measured[known], errors[known]
     allowed = allowed[known]
@@ -365,16 +355,15 @@ def _judge(derived: np.ndarray, sweep: Sweep, quantity: str) -> tuple[bool | Non
         worst = float(np.max(np.abs(measured - derived) / scale))
         return bool(np.all(close)), f"largest relative difference {worst:.1e}{where}"
     away = np.where(close, 0.0, _distance(measured, derived, errors))
-    quantile = student(len(derived), sweep.sample.replicates)
+    quantile = simultaneous_quantile(len(derived), sample.replicates)
     text = f"largest difference {np.max(away):.1f} standard errors, {quantile:.1f} allowed{where}"
     return bool(np.all(away <= quantile)), text
 
 
-def student(levels: int, replicates: int) -> float:
-    """Standard errors that a quantity may be away on any of so many levels."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(replicates - 1, 1 - CHANCE / (2 * levels)))
+def _law_floor(sweep: Sweep) -> np.ndarray:
+    """What rounding leaves of the law of a variance, in which squares of gradients cancel."""
+    magnitude = sweep.sample.magnitude
+    return np.asarray(UNRESOLVED * (magnitude[1:] + magnitude[:-1]) ** 2)
 
 
 def _distance(measured: np.ndarray, derived: np.ndarray, errors: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from gradconv.multilevel.costs.command import cost_command
 from gradconv.multilevel.diagnosis.command import diagnose_command
 from gradconv.report.command import report_command
 from gradconv.studies.command import figures_command, study_command
-from gradconv.terminal import make_console, progress_bar
+from gradconv.terminal import folder, make_console, progress_bar
 from gradconv.train.command import train_command
 
 if TYPE_CHECKING:
@@ -75,18 +75,10 @@ DEMO: dict[str, Any] = {
 DEMO_TITLE = "Does the gradient survive refinement?  A photograph with pixel noise (σ = 1)"
 
 
-def _folder(context: click.Context, option: click.Parameter, text: str | None) -> Path | None:
-    from gradconv.errors import InputError
-
-    if text is not None and not text.strip():
-        raise InputError(f"`output` must name a folder; got {text!r}")
-    return None if text is None else Path(text)
-
-
 output_option = click.option(
     "-o",
     "--output",
-    callback=_folder,
+    callback=folder,
     metavar="DIR",
     help="Folder for data, table and figure; an interrupted run goes on from there.",
 )
@@ -198,9 +190,9 @@ app.add_command(report_command)
 
 
 def _settings(path: Path | None, flags: dict[str, str]) -> SweepConfig:
-    from gradconv.config import SweepConfig, parse_parameter
+    from gradconv.config import SweepConfig, parse_parameter, read_toml
 
-    values: dict[str, Any] = SweepConfig.from_toml(path) if path is not None else {}
+    values: dict[str, Any] = read_toml(path) if path is not None else {}
     for name, text in flags.items():
         if name in LISTS:
             values[name] = _split(text)

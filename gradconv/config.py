@@ -10,13 +10,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from gradconv.errors import InputError, shortened, unknown_name
+from gradconv.errors import InputError, check_confidence, check_gib, shortened, unknown_name
 from gradconv.fields import SIGNALS
 from gradconv.kernels import KERNELS, KernelFamily, KernelOptions
-from gradconv.mesh import MeshHierarchy
+from gradconv.mesh import MeshHierarchy, read_levels
 from gradconv.parallel import check_workers
 from gradconv.problem import Problem
-from gradconv.registry import LARGEST
 from gradconv.sweeps import check_sweep
 
 # Options of which several values make a product, in the order in which results are listed.
@@ -97,68 +96,18 @@ class SweepConfig:
         for name in ("levels", "dtype", "device"):
             if not isinstance(getattr(self, name), str):
                 raise InputError(f"`{name}` must be text; got {shortened(getattr(self, name))}")
-        for name in ("memory", "confidence"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
-                raise InputError(f"`{name}` must be a number; got {shortened(value)}")
-        if not 0 < self.memory < LARGEST:
-            raise InputError(
-                f"`memory` must be positive and finite, in GiB; got {shortened(self.memory)}"
-            )
+        check_gib(self.memory)
+        check_confidence(self.confidence)
         check_workers(self.workers, self.scheduler, self.threads)
         parameters = {k: getattr(self, k) for k in vars(KernelOptions())}
         object.__setattr__(self, "_options", KernelOptions(**parameters))
 
-    @classmethod
-    def from_toml(cls, path: Path) -> dict[str, Any]:
-        """Read the values of a TOML file, refusing unknown keys.
-
-        Parameters
-        ----------
-        path : Path
-            The file; its keys are the fields of this class.
-
-        Returns
-        -------
-        dict
-            Values by name, to be overridden by flags.
-        """
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(
-                f"`config` must be a readable file; got {path} ({error.strerror})"
-            ) from None
-        except (ValueError, RecursionError) as error:  # syntax, encoding, size and depth
-            reason = (str(error).splitlines() or [""])[0][:120]
-            raise InputError(f"`config` must be TOML; got {path} ({reason})") from None
-        known = option_names()
-        for key in values:
-            if key not in known:
-                raise unknown_name(f"config key in {path.name}", key, known)
-        return values
-
-    @property
-    def level_range(self) -> tuple[int, int]:
-        """Powers of two of the coarsest and the finest mesh."""
-        first, colon, last = self.levels.partition(":")
-        ends = (first.strip(), last.strip())
-        if not colon or not all(e.isascii() and e.isdigit() and len(e) < 6 for e in ends):
-            raise InputError(
-                f"`levels` must be a:b, powers of two of the cells an axis; "
-                f"got {shortened(self.levels)}"
-            )
-        a, b = int(ends[0]), int(ends[1])
-        if b - a < 3:
-            raise InputError(f"`levels` must increase by at least 3 for a fit; got {a}:{b}")
-        return a, b
-
     def hierarchy(self, dim: int) -> MeshHierarchy:
         """Meshes of the run in one dimension."""
-        return MeshHierarchy.powers_of_two(dim, *self.level_range)
+        return MeshHierarchy.powers_of_two(dim, *read_levels(self.levels, fit=True))
 
     @property
-    def manner(self) -> dict[str, Any]:
+    def sweep_arguments(self) -> dict[str, Any]:
         """Arguments of `gradconv.sweep` that all cells share, but for its workers."""
         names = ("replicates", "seed", "dtype", "device", "threads", "confidence", "memory")
         return {name: getattr(self, name) for name in names}
@@ -187,7 +136,7 @@ class SweepConfig:
             options = KernelOptions(**{o: getattr(self, o) for o in family.options})
             problem = Problem(channels=self.channels, options=options, **chosen)
             hierarchy = self.hierarchy(problem.dim)
-            check_sweep(problem, hierarchy, **self.manner)
+            check_sweep(problem, hierarchy, **self.sweep_arguments)
             cells.append((problem, hierarchy))
         return cells
 
@@ -211,6 +160,40 @@ class SweepConfig:
         digests = {text: SIGNALS.parse(text).fingerprint() for text in self.signal}
         read = {text: digest for text, digest in digests.items() if digest}
         return {**options, "data": read} if read else options
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read the values of a TOML file, refusing unknown keys.
+
+    Parameters
+    ----------
+    path : Path
+        The file; its keys are the fields of `SweepConfig`.
+
+    Returns
+    -------
+    dict
+        Values by name, to be overridden by flags.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, is no TOML, or has a key that is no option.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"`config` must be a readable file; got {path} ({error.strerror})"
+        ) from None
+    except (ValueError, RecursionError) as error:  # syntax, encoding, size and depth
+        reason = (str(error).splitlines() or [""])[0][:120]
+        raise InputError(f"`config` must be TOML; got {path} ({reason})") from None
+    known = option_names()
+    for key in values:
+        if key not in known:
+            raise unknown_name(f"config key in {path.name}", key, known)
+    return values
 
 
 def option_names() -> list[str]:

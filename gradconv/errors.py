@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
-from numbers import Integral
+from numbers import Integral, Real
+
+MOST = 10**12  # of anything that is counted
 
 
 class InputError(ValueError):
@@ -51,18 +54,51 @@ def unknown_name(argument: str, got: object, known: Iterable[str]) -> InputError
     return InputError(f"`{argument}` must be one of {', '.join(names)}; got {shortened(got)}{hint}")
 
 
-def check_number(name: str, value: object, least: int, largest: int) -> None:
-    """Refuse what is no whole number of a range.
+def check_whole(name: str, value: object, least: int, largest: int = MOST) -> int:
+    """Return a whole number of a range, or refuse what is none.
 
     Raises
     ------
     InputError
         That names the argument, the range and the value.
     """
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not whole or not least <= int(value) <= largest:  # type: ignore[call-overload]
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        whole = int(value)
+        if least <= whole <= largest:
+            return whole
+    end = str(largest) if largest < 10**6 else f"{largest:.3g}"
+    raise InputError(
+        f"`{name}` must be a whole number from {least} to {end}; got {shortened(value)}"
+    )
+
+
+def check_positive(name: str, value: object) -> float:
+    """Return a positive, finite number, or refuse what is none.
+
+    Raises
+    ------
+    InputError
+        That names the argument and the value.
+    """
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    if real and 0 < value <= sys.float_info.max:  # type: ignore[operator]
+        return float(value)  # type: ignore[arg-type]
+    raise InputError(f"`{name}` must be positive and finite; got {shortened(value)}")
+
+
+def check_confidence(confidence: object) -> None:
+    """Refuse levels of confidence that no bootstrap can reach.
+
+    Raises
+    ------
+    InputError
+        That names the rule and the value.
+    """
+    real = isinstance(confidence, Real) and not isinstance(confidence, bool)
+    if not real or not 0.01 <= confidence <= 0.9999:  # type: ignore[operator]
         raise InputError(
-            f"`{name}` must be a whole number from {least} to {largest:.3g}; got {shortened(value)}"
+            f"`confidence` must be a number between 0 and 1, in [0.01, 0.9999]; "
+            f"got {shortened(confidence)}"
         )
 
 
@@ -74,7 +110,7 @@ def check_gib(memory: object) -> None:
     InputError
         That names the rule and the value.
     """
-    real = isinstance(memory, (int, float)) and not isinstance(memory, bool)
+    real = isinstance(memory, Real) and not isinstance(memory, bool)
     if not real or not 0 < memory < 2**30:  # type: ignore[operator]
         raise InputError(f"`memory` must be positive and finite, in GiB; got {shortened(memory)}")
 

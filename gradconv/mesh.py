@@ -6,19 +6,57 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, product
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 
 from gradconv.backend import NUMPY, Array, Backend
-from gradconv.errors import InputError
+from gradconv.errors import InputError, check_whole, shortened
 
 MAX_LEVEL = 26  # 2**26 cells a line: 0.5 GiB of float64, the longest line worth sweeping
 
 
-def _check_dim(dim: object) -> None:
-    if isinstance(dim, bool) or not isinstance(dim, int) or dim not in (1, 2, 3):
-        raise InputError(f"`dim` must be 1, 2 or 3; got {dim!r}")
+def check_dim(dim: object) -> int:
+    """Return a dimension, or refuse any other than 1, 2 and 3.
+
+    Raises
+    ------
+    InputError
+        That names what it got.
+    """
+    if isinstance(dim, bool) or not isinstance(dim, Integral) or dim not in (1, 2, 3):
+        raise InputError(f"`dim` must be 1, 2 or 3; got {shortened(dim)}")
+    return int(dim)
+
+
+def read_levels(text: object, fit: bool = False) -> tuple[int, int]:
+    """Read levels, ``"a:b"``: powers of two of the cells an axis, coarsest and finest.
+
+    Parameters
+    ----------
+    text : str
+        The levels.
+    fit : bool
+        Whether they must be enough for a fit: four meshes, three gaps.
+
+    Raises
+    ------
+    InputError
+        If the text has another form, or the levels break a rule.
+    """
+    ends = [end.strip() for end in text.split(":")] if isinstance(text, str) else []
+    if len(ends) != 2 or not all(e.isascii() and e.isdigit() and len(e) < 6 for e in ends):
+        raise InputError(
+            f"`levels` must be a:b, powers of two of the cells an axis; got {shortened(text)}"
+        )
+    a, b = int(ends[0]), int(ends[1])
+    if not 1 <= min(a, b) <= max(a, b) <= MAX_LEVEL:
+        raise InputError(f"`levels` a:b must lie between 1 and {MAX_LEVEL}; got {a}:{b}")
+    if b < a + (3 if fit else 0):
+        rule = "increase by at least 3 for a fit" if fit else "not decrease"
+        raise InputError(f"`levels` must {rule}; got {a}:{b}")
+    return a, b
 
 
 @dataclass(frozen=True)
@@ -37,9 +75,8 @@ class Mesh:
     n: int
 
     def __post_init__(self) -> None:
-        _check_dim(self.dim)
-        if isinstance(self.n, bool) or not isinstance(self.n, int) or self.n < 2:
-            raise InputError(f"`n` must be a whole number of at least 2 cells; got {self.n!r}")
+        object.__setattr__(self, "dim", check_dim(self.dim))
+        object.__setattr__(self, "n", check_whole("n", self.n, 2))
 
     @property
     def h(self) -> float:
@@ -64,7 +101,7 @@ class Mesh:
         grid : {"cell", "vertex"}
             Cell centres (i + 1/2)h or vertices ih.
         """
-        offset = 0.5 if grid == "cell" else 0.0
+        offset = {"cell": 0.5, "vertex": 0.0}[grid]
         x = (np.arange(self.n) + offset) * self.h
         return tuple(_along(x, axis, self.dim) for axis in range(self.dim))
 
@@ -90,10 +127,10 @@ class MeshHierarchy:
     sizes: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        _check_dim(self.dim)
+        object.__setattr__(self, "dim", check_dim(self.dim))
         if len(self.sizes) < 2:
             raise InputError(f"`levels` must hold at least 2 meshes; got {self.sizes}")
-        Mesh(self.dim, self.sizes[0])
+        object.__setattr__(self, "sizes", tuple(check_whole("n", n, 2) for n in self.sizes))
         for coarse, fine in zip(self.sizes, self.sizes[1:], strict=False):
             if fine != 2 * coarse:
                 raise InputError(
@@ -103,12 +140,7 @@ class MeshHierarchy:
     @classmethod
     def powers_of_two(cls, dim: int, first: int, last: int) -> MeshHierarchy:
         """Levels n = 2**first … 2**last."""
-        for end in (first, last):
-            if isinstance(end, bool) or not isinstance(end, int) or not 1 <= end <= MAX_LEVEL:
-                raise InputError(
-                    f"`levels` must be whole powers of two between 1 and {MAX_LEVEL}; "
-                    f"got {first}:{last}"
-                )
+        first, last = (check_whole("levels", end, 1, MAX_LEVEL) for end in (first, last))
         if last <= first:
             raise InputError(f"`levels` must increase; got {first}:{last}")
         return cls(dim, tuple(2**e for e in range(first, last + 1)))

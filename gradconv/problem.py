@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from gradconv.errors import InputError, unknown_name
+from gradconv.errors import InputError, check_whole, unknown_name
 from gradconv.fields import NOISES, SIGNALS, TARGETS, SamplePath
 from gradconv.kernels import KERNELS, Kernel, KernelFamily, KernelOptions
-from gradconv.mesh import Mesh, MeshHierarchy
+from gradconv.mesh import Mesh, MeshHierarchy, check_dim
 from gradconv.registry import Choice, Registry
 from gradconv.restriction import BOUNDARIES, RESTRICTIONS, ROUTES
 
@@ -29,6 +29,9 @@ CHOICES = (
     "route",
     "channels",
 )
+# What is asked of a problem's gradients, in the order of tables; a gap is between two levels.
+QUANTITIES = ("level_norm", "mean_gap", "rms_gap", "variance")
+MEANS = ("level_norm", "mean_gap")
 # The choices that are words of a registry.
 REGISTERED: dict[str, Registry[Any]] = {
     "signal": SIGNALS,
@@ -37,6 +40,11 @@ REGISTERED: dict[str, Registry[Any]] = {
     "restriction": RESTRICTIONS,
     "kernel": KERNELS,
 }
+
+
+def mesh_sizes(quantity: str, h: np.ndarray) -> np.ndarray:
+    """Mesh size of each value of a quantity: gaps belong to the finer of their two levels."""
+    return h if quantity == "level_norm" else h[1:]
 
 
 @dataclass(frozen=True, repr=False)
@@ -110,10 +118,11 @@ class Problem:
         ):
             if got not in known:
                 raise unknown_name(argument, got, known)
-        Mesh(self.dim, 2)
-        whole = isinstance(self.channels, int) and not isinstance(self.channels, bool)
-        if not whole or not 1 <= self.channels <= 64:
-            raise InputError(f"`channels` must be a whole number in 1 to 64; got {self.channels!r}")
+        for name, value in (
+            ("dim", check_dim(self.dim)),
+            ("channels", check_whole("channels", self.channels, 1, 64)),
+        ):
+            object.__setattr__(self, name, value)
         self.restriction.check_boundary(self.boundary)
         if self.setting == "refinement" and not self.signal.refinable:
             raise InputError(

@@ -6,9 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gradconv.problem import CHOICES
+from gradconv.problem import CHOICES, MEANS, QUANTITIES
 from gradconv.provenance import origin_line
-from gradconv.statistics import QUANTITIES
 from gradconv.tables import pipes
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def records(sweep: Sweep, laws: Mapping[str, Agreement]) -> list[Record]:
                 "stderr": [number(e) for e in errors],
                 **rate_record(rate),
                 "replicates": sweep.sample.replicates,
-                "exact": sweep.sample.exact and quantity in ("level_norm", "mean_gap"),
+                "exact": sweep.sample.exact and quantity in MEANS,
                 "law": law_record(laws[quantity]),
                 "notes": list(sweep.notes),
             }

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradconv.bootstrap import Array, Sample, checked, floats, sample_from
-from gradconv.errors import InputError
+from gradconv.errors import InputError, check_confidence, check_whole
 from gradconv.regression import MIN_LEVELS, LevelRun, fit_window
 from gradconv.verdicts import exponential, falls_to_floor, judge
 
@@ -105,7 +105,7 @@ def fit_rate(
     kind : {"gap", "level"}
         What the values are, which names the verdict.
     confidence : float
-        Two-sided confidence of the interval, in (0, 1).
+        Two-sided confidence of the interval, in [0.01, 0.9999].
     resamples : int
         Bootstrap resamples, >= 99.
     seed : int
@@ -295,9 +295,6 @@ def _checked_h(h: ArrayLike) -> Array:
 def _check_options(kind: str, confidence: float, resamples: int, seed: int) -> None:
     if kind not in _NAMES:
         raise InputError(f"`kind` must be one of gap, level; got {kind!r}")
-    if not 0 < confidence < 1:
-        raise InputError(f"`confidence` must lie in (0, 1); got {confidence!r}")
-    if resamples < 99:
-        raise InputError(f"`resamples` must be at least 99; got {resamples!r}")
-    if seed < 0:
-        raise InputError(f"`seed` must be >= 0; got {seed!r}")
+    check_confidence(confidence)
+    check_whole("resamples", resamples, 99)
+    check_whole("seed", seed, 0, 2**128)

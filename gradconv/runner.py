@@ -133,12 +133,17 @@ def _one_by_one(
         done, saver = _stored(config, problem, hierarchy, folder)
         try:
             swept = sweep(
-                problem, hierarchy, **config.manner, progress=tell, done=done, checkpoint=saver
+                problem,
+                hierarchy,
+                **config.sweep_arguments,
+                progress=tell,
+                done=done,
+                checkpoint=saver,
             )
         finally:
             saver.flush()
-        manner = {name: config.manner[name] for name in ("memory", "threads")}
-        yield index, swept, rate_records.records(swept, agreements(swept, **manner))
+        laws = agreements(swept, memory=config.memory, threads=config.threads)
+        yield index, swept, rate_records.records(swept, laws)
 
 
 def _sizes(cells: Cells, replicates: int) -> list[float]:
@@ -180,7 +185,7 @@ def _by_workers(
     config: SweepConfig, cells: Cells, folder: ResultFolder | None, progress: Progress | None
 ) -> Judged:
     """Cells as they are completed by workers that share all of them."""
-    sampling = {k: v for k, v in config.manner.items() if k != "confidence"}
+    sampling = {k: v for k, v in config.sweep_arguments.items() if k != "confidence"}
     plans = [plan_sampling(*cell, **sampling) for cell in cells]
     tasks: list[SamplingTask | _LawTask] = []
     owners: list[int] = []
@@ -188,7 +193,10 @@ def _by_workers(
     savers: list[_Saver] = []
 
     def judge(index: int) -> None:
-        gradients, rest = gathered[index].whole(), (config.confidence, config.manner["memory"])
+        gradients, rest = (
+            gathered[index].whole(),
+            (config.confidence, config.memory),
+        )
         tasks.append(_LawTask(*cells[index], plans[index], gradients, *rest))
         owners.append(index)
 

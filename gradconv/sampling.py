@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from gradconv.backend import Backend
-from gradconv.errors import InputError, check_gib, shortened
+from gradconv.errors import InputError, check_gib, check_whole
 from gradconv.gradient import FourierGradient, InputSource, autograd_gradients
-from gradconv.kernels.stencil import Stencil
 from gradconv.mesh import FourierGrid, MeshHierarchy
 from gradconv.parallel import compute
 from gradconv.problem import Problem
@@ -75,24 +74,14 @@ def plan_sampling(
     InputError
         If a number breaks its rule, or the memory cannot hold one replicate a thread.
     """
-    largest = {"replicates": 10**40, "seed": 2**128, "threads": 1024}
-    least = {"replicates": 2, "seed": 0, "threads": 1}
-    given = {"replicates": replicates, "seed": seed, "threads": threads}
-    for name, value in given.items():
-        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-        if not whole or value < least[name]:
-            raise InputError(
-                f"`{name}` must be a whole number of at least {least[name]}; got {shortened(value)}"
-            )
-        if value > largest[name]:
-            raise InputError(
-                f"`{name}` must be at most {largest[name]:.3g}; got {shortened(value)}"
-            )
+    replicates = check_whole("replicates", replicates, 2, 10**40)
+    seed = check_whole("seed", seed, 0, 2**128)
+    threads = check_whole("threads", threads, 1, 1024)
     check_gib(memory)
     backend = Backend(device, dtype)
-    replicates = 1 if problem.deterministic else int(replicates)
+    replicates = 1 if problem.deterministic else replicates
     batch = _batch_size(problem, hierarchy, replicates, memory * GIB, threads)
-    return SamplingPlan(replicates, int(seed), backend, threads, batch)
+    return SamplingPlan(replicates, seed, backend, threads, batch)
 
 
 def parameter_names(problem: Problem) -> list[str]:
@@ -121,7 +110,7 @@ def _batch_size(
     if problem.signal.random:  # complex modes on the closed box, drawn, mirrored and laid out
         per_path += 8 * (20 if problem.setting == "refinement" else 8) * channels * source
     if problem.boundary != "periodic":  # autograd's graph, on a doubled box but for stencils
-        doubled = 1 if isinstance(kernel, Stencil) else 2**problem.dim
+        doubled = 2**problem.dim if kernel.doubles else 1
         per_path += 8 * 22 * channels**2 * doubled * size
     if not problem.noise.gaussian:  # the uniform field and what its transform holds
         per_path += 8 * 4 * size
@@ -245,7 +234,17 @@ class Gathering:
 
 
 class LevelGradients:
-    """Scaled gradients of given replicates on every level."""
+    """Scaled gradients of given replicates on every level.
+
+    Parameters
+    ----------
+    problem : Problem
+        The problem.
+    source : InputSource
+        Its inputs and targets on a hierarchy.
+    backend : Backend
+        Device and precision.
+    """
 
     def __init__(self, problem: Problem, source: InputSource, backend: Backend) -> None:
         np.empty(ALLOCATOR_HINT, dtype=np.uint8)
@@ -346,12 +345,21 @@ def _completed(pending: dict[Future[np.ndarray], range]) -> Iterator[tuple[range
 
 @dataclass(frozen=True)
 class SamplingTask:
-    """Some sample paths of a problem, to be worked on in any process."""
+    """Some sample paths of a problem, to be worked on in any process.
+
+    Parameters
+    ----------
+    problem : str
+        The problem's call, for messages.
+    replicates : range
+        The sample paths.
+    setup : bytes
+        Problem, hierarchy, plan, and the digest of what the signal is read from.
+    """
 
     problem: str
     replicates: range
     setup: bytes = field(repr=False)
-    """Problem, hierarchy, plan, and the digest of what the signal is read from."""
 
 
 def sampling_tasks(

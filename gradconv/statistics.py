@@ -12,14 +12,18 @@ from functools import cached_property
 import numpy as np
 
 from gradconv.bootstrap import estimate
-from gradconv.errors import InputError, shortened, unknown_name
+from gradconv.errors import InputError, unknown_name
+from gradconv.problem import MEANS, QUANTITIES, mesh_sizes
 from gradconv.rates import Rate, fit_rate
-
-QUANTITIES = ("level_norm", "mean_gap", "rms_gap", "variance")
 
 # Rounding of a gradient: measured on exact (zero) gaps of band-limited problems, 1-D to 3-D,
 # errors stayed below 4 eps times the summed magnitude of the terms; 32 leaves a margin.
 ROUNDING = 32.0
+
+CHANCE = 1e-3
+"""Nominal chance that a right law is refused anywhere among comparisons that belong together."""
+FRESH = 2**32
+"""Added to a seed for the paths that confirm a disagreement."""
 
 # A sampled mean this improbable under the exact expectation means that one of the two is wrong.
 DISAGREEMENT = 1e-6
@@ -90,7 +94,8 @@ class GradientSample:
         """
         square = np.sum((self.gaps - self.mean_gaps) ** 2, axis=-1)
         # float32 paths against a float64 mean: differences at the rounding level are no variance
-        square[square <= self._floor(self.epsilon) ** 2 * np.ones_like(square)] = 0.0
+        floor = rounding_floor("variance", self.magnitude, self.epsilon)
+        square[square <= floor * np.ones_like(square)] = 0.0
         if self.expected is None and self.replicates > 1:
             square *= self.replicates / (self.replicates - 1)
         return np.asarray(square)
@@ -104,9 +109,6 @@ class GradientSample:
     def fluctuates(self) -> bool:
         """Whether paths differ at all."""
         return self.replicates > 1 and bool(np.any(self.deviations > 0))
-
-    def _floor(self, epsilon: float) -> np.ndarray:
-        return ROUNDING * epsilon * (self.magnitude[1:] + self.magnitude[:-1])
 
     def series(self, quantity: str) -> tuple[np.ndarray, np.ndarray]:
         """Values and standard errors of a quantity, one a level (gaps: one a pair of levels)."""
@@ -131,27 +133,22 @@ class GradientSample:
             Seed of the bootstrap.
         """
         made = self.contributions(quantity)
-        level = quantity == "level_norm"
         return fit_rate(
-            h if level else h[1:],
+            mesh_sizes(quantity, h),
             made.values,
             paths=made.paths,
             offset=made.offset,
             power=made.power,
-            floor=self._rounding_floor(quantity),
-            kind="level" if level else "gap",
+            floor=rounding_floor(quantity, self.magnitude, self.epsilon_of(quantity)),
+            kind="level" if quantity == "level_norm" else "gap",
             confidence=confidence,
             seed=seed,
         )
 
-    def _rounding_floor(self, quantity: str) -> np.ndarray:
-        # the mean gap is computed in double precision whatever the paths are
-        exact_mean = self.expected is not None and quantity in ("mean_gap", "level_norm")
-        epsilon = float(np.finfo(float).eps) if exact_mean else self.epsilon
-        if quantity == "level_norm":
-            return ROUNDING * epsilon * self.magnitude
-        floor = self._floor(epsilon)
-        return floor**2 if quantity == "variance" else floor
+    def epsilon_of(self, quantity: str) -> float:
+        """Machine epsilon of a quantity: exact means are in double precision, paths or not."""
+        exact = self.expected is not None and quantity in MEANS
+        return float(np.finfo(float).eps) if exact else self.epsilon
 
     def contributions(self, quantity: str) -> Contributions:
         """How the paths and the exact mean make up a quantity.
@@ -163,7 +160,7 @@ class GradientSample:
         """
         if quantity not in QUANTITIES:
             raise unknown_name("quantity", quantity, QUANTITIES)
-        if quantity in ("level_norm", "mean_gap"):
+        if quantity in MEANS:
             vectors = self.gradients if quantity == "level_norm" else self.gaps
             if not self.exact:
                 return Contributions(paths=vectors)
@@ -215,6 +212,41 @@ class GradientSample:
         return float(min(1.0, 2.0 * stdtr(self.replicates - 1, -t).min() * t.size))
 
 
+def rounding_floor(quantity: str, magnitude: np.ndarray, epsilon: float) -> np.ndarray:
+    """What rounding leaves of a quantity that is zero.
+
+    Parameters
+    ----------
+    quantity : str
+        One of `QUANTITIES`.
+    magnitude : ndarray
+        Size of the terms that cancel in a gradient, shape ``(levels,)``.
+    epsilon : float
+        Machine epsilon.
+
+    Returns
+    -------
+    ndarray
+        One value a level, or a gap.
+    """
+    floor = ROUNDING * epsilon * magnitude
+    if quantity == "level_norm":
+        return floor
+    gap = floor[1:] + floor[:-1]
+    return gap**2 if quantity == "variance" else gap
+
+
+def simultaneous_quantile(comparisons: int, replicates: int) -> float:
+    """Standard errors that any of so many comparisons may be off, by chance alone.
+
+    Student's t for means over `replicates` paths, Bonferroni-corrected: all right laws lie within
+    with a chance of at least 1 − `CHANCE`.
+    """
+    from scipy.special import stdtrit
+
+    return float(stdtrit(replicates - 1, 1 - CHANCE / (2 * max(1, comparisons))))
+
+
 def _cosines(mean: np.ndarray) -> np.ndarray:
     finest = mean[..., -1:, :]
     norms = np.linalg.norm(mean, axis=-1) * np.linalg.norm(finest, axis=-1)
@@ -222,16 +254,13 @@ def _cosines(mean: np.ndarray) -> np.ndarray:
         return np.asarray(np.sum(mean * finest, axis=-1) / norms)
 
 
-def check_confidence(confidence: float) -> None:
-    """Refuse levels of confidence that no bootstrap can reach."""
-    real = isinstance(confidence, (int, float)) and not isinstance(confidence, bool)
-    if not real or not 0.01 <= confidence <= 0.9999:
-        raise InputError(
-            f"`confidence` must lie between 0 and 1, in [0.01, 0.9999]; got {shortened(confidence)}"
-        )
-
-
 def check_levels(levels: int) -> None:
-    """Refuse hierarchies too short for a fit of the gaps."""
+    """Refuse hierarchies too short for a fit of the gaps.
+
+    Raises
+    ------
+    InputError
+        That names the number of meshes.
+    """
     if levels < 4:
         raise InputError(f"`levels` must hold at least 4 meshes for a fit; got {levels}")

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradconv.backend import Backend
-from gradconv.errors import unknown_name
-from gradconv.gradient import expected_gradients, has_expectation
+from gradconv.errors import check_confidence, unknown_name
+from gradconv.gradient import has_expectation, scaled_expectation
 from gradconv.mesh import MeshHierarchy
 from gradconv.parallel import check_workers
-from gradconv.problem import Problem
+from gradconv.problem import QUANTITIES, Problem, mesh_sizes
 from gradconv.rates import Rate
 from gradconv.sampling import (
     Checkpoint,
@@ -25,9 +25,7 @@ from gradconv.sampling import (
 )
 from gradconv.statistics import (
     DISAGREEMENT,
-    QUANTITIES,
     GradientSample,
-    check_confidence,
     check_levels,
 )
 
@@ -53,6 +51,8 @@ class Sweep:
         The scaled gradients.
     confidence : float
         Level of the intervals.
+    notes : tuple of str
+        What is worth knowing before the results are read, each one line.
     """
 
     problem: Problem
@@ -88,7 +88,7 @@ class Sweep:
 
     def mesh_sizes(self, quantity: str) -> np.ndarray:
         """Mesh size of each value of a quantity: gaps belong to the finer of their two levels."""
-        return self.hierarchy.h if quantity == "level_norm" else self.hierarchy.h[1:]
+        return mesh_sizes(quantity, self.hierarchy.h)
 
     @cached_property
     def data(self) -> xr.Dataset:
@@ -135,7 +135,7 @@ class Sweep:
                 "parameter": ("parameter", parameter_names(self.problem)),
             },
             attrs={
-                **{k: v for k, v in self.problem.describe().items()},
+                **self.problem.describe(),
                 "seed": self.seed,
                 "dtype": self.backend.dtype,
                 "device": self.backend.device,
@@ -323,9 +323,7 @@ def _expectation(
     problem: Problem, hierarchy: MeshHierarchy, seed: int, gradients: np.ndarray
 ) -> tuple[np.ndarray | None, np.ndarray]:
     if has_expectation(problem):
-        expected, magnitude = expected_gradients(problem, hierarchy, seed)
-        scaled = (expected * problem.convolution.scale).reshape(len(hierarchy), -1)
-        return scaled, magnitude
+        return scaled_expectation(problem, hierarchy, seed)
     # no bound on the terms without the expectation: the largest gradient stands in for it
     return None, np.linalg.norm(gradients, axis=-1).max(axis=0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gradconv.errors import InputError
+from gradconv.errors import InputError, shortened
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,9 +52,25 @@ def folder(context: click.Context, option: click.Parameter, text: str | None) ->
     if not text.strip():
         raise InputError(f"`{option.name}` must name a folder; got {text!r}")
     path = Path(text)
-    if path.exists() and not path.is_dir():
+    if os.path.exists(path) and not path.is_dir():  # also of names too long
         raise InputError(f"`{option.name}` must be a folder; got the file {path}")
     return path
+
+
+def whole_numbers(name: str, text: str) -> tuple[int, ...]:
+    """Read an option that holds whole numbers with commas.
+
+    Raises
+    ------
+    InputError
+        If one is none.
+    """
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(
+            f"`{name}` must be whole numbers with commas; got {shortened(text)}"
+        ) from None
 
 
 @contextmanager

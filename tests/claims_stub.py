@@ -51,7 +51,6 @@ class StubLaw:
         order = self.sign * reference_order(self.problem, name)
         return SimpleNamespace(
             order=order,
-            coefficient=lambda fine_h=None: 1.0,
             expression=f"h**{order:g}",
             latex=f"h^{{{order:g}}}",
             assumptions=("periodic",),
@@ -67,8 +66,12 @@ def stub_laws(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def put(sign: float = 1.0, missing: str = "", agrees: bool | None = True) -> None:
         def compare(law: StubLaw, sweep: Any, values: Any = None) -> dict[str, Agreement]:
-            agreement = Agreement(None, None, agrees, "constants differ")
-            return {q: agreement for q in ("mean_gap", "rms_gap")}
+            return {
+                q: Agreement(
+                    None if missing else law.quantity(q).order, 1.0, agrees, "constants differ"
+                )
+                for q in ("mean_gap", "rms_gap")
+            }
 
         monkeypatch.setattr(orders_module, "derive", lambda p: StubLaw(p, sign, missing))
         monkeypatch.setattr(orders_module, "compare", compare)

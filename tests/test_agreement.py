@@ -21,8 +21,8 @@ from gradconv.agreement import agreements, compare, confirm, extent
 from gradconv.config import SweepConfig
 from gradconv.errors import InputError, LawError
 from gradconv.laws import derive, lattice, pairs
+from gradconv.problem import QUANTITIES
 from gradconv.runner import run
-from gradconv.statistics import QUANTITIES
 from gradconv.sweeps import Sweep
 
 ROOT = Path(gradconv.__file__).resolve().parents[1]

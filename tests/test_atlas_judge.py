@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradconv.atlas import build, derived, unit
+from gradconv.atlas import build, derived, fluctuations, unit
 from gradconv.atlas.cells import Cell, enumerate_cells
 from gradconv.atlas.judge import (
-    allowed,
     deviations,
     exact_values,
     leading_term,
     sampled_values,
 )
 from gradconv.laws import Law, derive
+from gradconv.problem import QUANTITIES
+from gradconv.statistics import simultaneous_quantile
 
 H = 0.5 ** np.arange(4, 12)
 NOTHING = np.full(len(H), 1e-16)
@@ -106,7 +107,7 @@ def paths(seed: int, scale: float = 1.0) -> np.ndarray:
 
 
 def test_right_variances_lie_within_the_simultaneous_interval() -> None:
-    quantile = allowed(4000, 128)
+    quantile = simultaneous_quantile(4000, 128)
     offset, floor = np.zeros(4), np.full(4, 1e-30)
     worst = [
         max(map(abs, deviations(paths(seed), offset, np.ones(4), floor))) for seed in range(800)
@@ -117,13 +118,13 @@ def test_right_variances_lie_within_the_simultaneous_interval() -> None:
 @pytest.mark.parametrize("factor", [2.0, 0.5])
 def test_a_factor_of_two_in_a_variance_is_seen(factor: float) -> None:
     found = deviations(paths(0), np.zeros(4), factor * np.ones(4), np.full(4, 1e-30))
-    assert sampled_values(found, allowed(80_000, 128)).status == "disagrees"
+    assert sampled_values(found, simultaneous_quantile(80_000, 128)).status == "disagrees"
 
 
 def test_a_variance_of_another_order_is_seen() -> None:
     slope = 2.0 ** np.arange(4)
     found = deviations(paths(0), np.zeros(4), slope, np.full(4, 1e-30))
-    assert sampled_values(found, allowed(80_000, 128)).status == "disagrees"
+    assert sampled_values(found, simultaneous_quantile(80_000, 128)).status == "disagrees"
 
 
 def test_one_sided_zeros_are_seen() -> None:
@@ -181,8 +182,8 @@ def test_a_factor_of_two_disagrees(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_reversed_order_disagrees(monkeypatch: pytest.MonkeyPatch) -> None:
     def reverse(own: Any) -> Any:
-        terms = tuple(replace(t, power=-t.power) for t in own.terms)
-        vectors = tuple(replace(t, power=-t.power) for t in own.vectors)
+        terms = tuple(replace(t, exponent=-t.exponent) for t in own.terms)
+        vectors = tuple(replace(t, exponent=-t.exponent) for t in own.vectors)
         return replace(own, terms=terms, vectors=vectors)
 
     broken(monkeypatch, reverse)
@@ -191,7 +192,7 @@ def test_a_reversed_order_disagrees(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_dropped_outer_term_disagrees(monkeypatch: pytest.MonkeyPatch) -> None:
     def drop(own: Any) -> Any:
-        terms = tuple(t for t in own.terms if t.power >= 0)
+        terms = tuple(t for t in own.terms if t.exponent >= 0)
         vectors = tuple(t for t in own.vectors if t.region != "outer")
         return replace(own, terms=terms, vectors=vectors)
 
@@ -229,8 +230,8 @@ def test_a_restriction_applied_twice_disagrees(monkeypatch: pytest.MonkeyPatch) 
 def test_a_wrong_full_variance_disagrees_on_fresh_paths_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    honest = unit.gap_variances
-    monkeypatch.setattr(unit, "gap_variances", lambda *a: 8 * honest(*a))
+    honest = fluctuations.gap_variances
+    monkeypatch.setattr(fluctuations, "gap_variances", lambda *a: 8 * honest(*a))
     assert status("variance", "values") == "disagrees"
 
 
@@ -257,7 +258,7 @@ def test_a_broken_derivation_is_a_disagreement(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_statuses_of_a_cell_are_the_worst_of_its_quantities() -> None:
-    law = {"laws": {}, "missing": dict.fromkeys(derived.QUANTITIES, "no symbol")}
+    law = {"laws": {}, "missing": dict.fromkeys(QUANTITIES, "no symbol")}
     row = build._row(
         Cell("mfc", "none", "coarsening", "average", "blur", 1), build.Found(law, {}), 6
     )

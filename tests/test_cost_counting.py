@@ -318,7 +318,7 @@ def test_what_cannot_be_measured_is_named(arguments: Any, message: str) -> None:
 
 @pytest.mark.parametrize("repeats", [-1, 1.5, True, "3"])
 def test_repeats_are_whole(repeats: Any) -> None:
-    with pytest.raises(InputError, match="`repeats` must be a whole number of at least 0"):
+    with pytest.raises(InputError, match="`repeats` must be a whole number from 0"):
         level_costs(standard(), mean_square, pairs(), repeats=repeats)
 
 

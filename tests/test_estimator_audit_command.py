@@ -98,7 +98,7 @@ def test_flags_come_before_the_declaration(folder: Path) -> None:
 
 REFUSED = [
     (("my_loops:sound",), r"`hierarchy` must be given"),
-    (("my_loops:sound", "--levels", "4:3"), r"`levels` must be A:B, increasing"),
+    (("my_loops:sound", "--levels", "4:3"), r"`levels` must not decrease; got 4:3"),
     (
         ("my_loops:sound", "--levels", "a,b"),
         r"`levels` must be whole numbers with commas; got 'a,b",

@@ -71,7 +71,7 @@ def brute_force(problem: Problem, hierarchy: MeshHierarchy) -> np.ndarray:
                 spread = np.sqrt(problem.noise.variance(seen[channel], seen[channel] ** 2))
                 fields = np.eye(noise_mesh.size).reshape(-1, *noise_mesh.shape) * spread
             else:
-                fields = shaped(problem.noise.power(noise_mesh, mean, square), noise_mesh)
+                fields = shaped(problem.noise.spectrum(noise_mesh, mean, square), noise_mesh)
             noise = np.zeros((len(fields), problem.channels, *noise_mesh.shape))
             noise[:, channel] = fields
             x = noise if refining else down(noise)
@@ -134,7 +134,7 @@ def test_noise_that_follows_the_signal(noise: str, restriction: str, setting: st
     assert np.abs(got - brute_force(problem, hierarchy)).max() < 1e-13
     if noise != "uniform:0.4" and restriction == "injection" and mode == "coarsening":
         u = InputSource(problem, hierarchy, 0).members[0][0][-1][0]
-        power = problem.noise.power(hierarchy.finest, u.mean(), np.mean(u**2))
+        power = problem.noise.spectrum(hierarchy.finest, u.mean(), np.mean(u**2))
         flat = problem.restriction.spectra(np.full((16, 16), power), 2, hierarchy.sizes, route)
         exact = problem.restriction.pixel_power(problem.noise.variance(u, u**2), 2, 4, route)
         assert np.abs(exact - flat[0]).max() > 1e-3 * flat[0].max()

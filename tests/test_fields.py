@@ -51,7 +51,7 @@ def test_noise_has_its_stated_spectrum(spec: str, coupled: bool, dim: int, n: in
     noise, mesh, draws = NOISES.parse(spec), Mesh(dim, n), 2000
     if coupled and n == 9 and dim == 1:
         mesh = Mesh(1, 18)
-    stated = np.broadcast_to(noise.power(mesh, 0.5, 0.25), mesh.shape)
+    stated = np.broadcast_to(noise.spectrum(mesh, 0.5, 0.25), mesh.shape)
     fields = np.stack([noise_field(noise, mesh, r, coupled) for r in range(draws)])
     power = np.abs(np.fft.fftn(fields, axes=range(1, dim + 1)) / mesh.size) ** 2
     error = power.std(0) / np.sqrt(draws) + 1e-30

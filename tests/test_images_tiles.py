@@ -179,11 +179,11 @@ def test_fixed_tiles_do_not_follow_the_columns() -> None:
     ("arguments", "said"),
     [
         ({"size": 13}, "`size` must not exceed .* p2 of `data` marked .* 12 × 12 pixels; got 13"),
-        ({"size": 0}, "`size` must be a whole number, at least 1; got 0"),
+        ({"size": 0}, "`size` must be a whole number from 1"),
         ({"size": 8.0}, "`size` must be a whole number"),
         ({"size": True}, "`size` must be a whole number"),
-        ({"size": 8, "seed": -1}, "`seed` must be a whole number, at least 0; got -1"),
-        ({"size": 8, "seed": 2**64}, r"`seed` must be below 2\*\*64"),
+        ({"size": 8, "seed": -1}, "`seed` must be a whole number from 0"),
+        ({"size": 8, "seed": 2**64}, r"`seed` must be a whole number from 0 to 1.84e\+19"),
     ],
 )
 def test_bad_arguments_are_refused(arguments: dict[str, Any], said: str) -> None:

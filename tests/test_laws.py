@@ -17,11 +17,12 @@ from gradconv.agreement import compare
 from gradconv.cli import app
 from gradconv.gradient import expected_gradients
 from gradconv.kernels import KERNELS
+from gradconv.laws.densities import read_density
 from gradconv.laws.derive import _add
 from gradconv.laws.expansion import gap_terms
-from gradconv.laws.ingredients import flat_covariance, read_density, transfer_of
 from gradconv.laws.lattice import mean_gradients, on_level
 from gradconv.laws.mean import mean_terms
+from gradconv.laws.transfers import flat_covariance, transfer_of
 from gradconv.laws.writing import Pieces
 from gradconv.mesh import FourierGrid, Mesh
 from gradconv.testing import strategies as gst

@@ -16,23 +16,19 @@ import pytest
 import sympy
 
 from gradconv import LawError, MeshHierarchy, Multiplier, Problem, derive
+from gradconv.laws.aliases import alias_target, aliases_known, replica_sum, side_parts
+from gradconv.laws.densities import signal_density
 from gradconv.laws.expansion import gap_terms
 from gradconv.laws.formulas_physical import PhysicalWriter
-from gradconv.laws.ingredients import signal_density, transfer_of
 from gradconv.laws.lattice import gap_variances, mean_gradients
 from gradconv.laws.law import VectorTerm
 from gradconv.laws.mean import mean_terms
 from gradconv.laws.numeric import evaluate
 from gradconv.laws.pairs import level_pairs
-from gradconv.laws.physical import (
-    alias_target,
-    aliases_known,
-    lattice_reach,
-    replica_sum,
-    side_parts,
-)
+from gradconv.laws.physical import lattice_reach
+from gradconv.laws.transfers import transfer_of
 from gradconv.laws.variance import terms as variance_module
-from gradconv.laws.variance.scalars import Budget
+from gradconv.laws.variance.scalars import Expansion
 from gradconv.laws.variance.terms import variance_terms
 
 
@@ -41,7 +37,7 @@ def is_alias(t: VectorTerm) -> bool:
 
 
 def total(terms: list[VectorTerm], h: float, fine: float) -> Any:
-    return sum(t.vector * h**t.power * fine**t.fine for t in terms)
+    return sum(t.vector * h**t.exponent * fine**t.fine_exponent for t in terms)
 
 
 def shares(problem: Problem, first: int, last: int) -> list[tuple[Any, Any, list[VectorTerm]]]:
@@ -90,10 +86,10 @@ def test_aliases_in_the_mean(row: str) -> None:
     assert apart(rest, found) < float(limit[0])
     assert apart(rest, 2 * found) > 0.9  # control: a factor 2
     assert apart(rest, 0 * found) > 0.99  # control: no aliases
-    leading = min(t.power + t.fine for t in aliases)
-    lead = [t for t in aliases if t.power + t.fine < leading + 1e-9]
+    leading = min(t.exponent + t.fine_exponent for t in aliases)
+    lead = [t for t in aliases if t.exponent + t.fine_exponent < leading + 1e-9]
     h = 2.0 ** -(int(sizes[0]) + int(level[0]) + 1)
-    shifted = [replace(t, power=t.power + 1.0) for t in lead]
+    shifted = [replace(t, exponent=t.exponent + 1.0) for t in lead]
     fine = 2.0 ** -int(sizes[1])
     assert apart(rest, found - total(lead, h, fine) + total(shifted, h, fine)) > 0.5  # wrong power
 
@@ -109,9 +105,9 @@ def test_next_orders_of_the_aliases(setting: str, order: float) -> None:
     for before, after in pairwise(found_errors):
         assert math.log2(before / after) == pytest.approx(order, abs=0.35)
     rest, aliases, terms = found[-1]
-    last = max(t.power for t in terms)
+    last = max(t.exponent for t in terms)
     h = 2.0**-9
-    short = total([t for t in terms if t.power < last], h, 2.0**-13)
+    short = total([t for t in terms if t.exponent < last], h, 2.0**-13)
     assert apart(rest, short) > 5 * apart(rest, aliases)
 
 
@@ -136,7 +132,7 @@ def test_power_of_the_aliases_by_mode(restriction: str, dim: int) -> None:
         exact = pair.signal.fine[tuple(j.T)] - own
         found = np.zeros(len(j))
         for part in side_parts(problem, transfer, density):
-            found += part.amount * part.at(k) / n ** part.power.value(density, dim)
+            found += part.amount * part.at(k) / n ** part.exponent.value(density, dim)
         assert found[len(j) // 2] == 0.0  # j = 0 has none, to rounding of the sum
         assert abs(exact[len(j) // 2]) < 1e-15
         seen = exact > 1e-13
@@ -160,7 +156,9 @@ def errors(problem: Problem, first: int, last: int, factor: float = 1.0) -> np.n
     """Relative error of the variance's terms on every pair of levels."""
     hierarchy = MeshHierarchy.powers_of_two(problem.dim, first, last)
     h, fine = hierarchy.h[1:], float(hierarchy.h[-1])
-    found = sum(t.value * h**t.power * fine**t.fine for t in variance_terms(problem).terms)
+    found = sum(
+        t.value * h**t.exponent * fine**t.fine_exponent for t in variance_terms(problem).terms
+    )
     return np.asarray(np.abs(gap_variances(problem, hierarchy) / (factor * found) - 1.0))
 
 
@@ -259,7 +257,7 @@ def test_images_of_a_derivative_lose_an_order() -> None:
     assert density is not None
     assert aliases_known(problem, transfer_of(problem), density) == pytest.approx(3.0)
     terms = mean_terms(problem)
-    assert {t.power for t in terms} == {0.0, 2.0}
+    assert {t.exponent for t in terms} == {0.0, 2.0}
     hierarchy = MeshHierarchy.powers_of_two(1, 6, 10)
     gaps = np.diff(mean_gradients(problem, hierarchy), axis=0)
     left = [
@@ -287,8 +285,8 @@ def test_one_step_of_fixed_taps_leaves_the_aliases() -> None:
     density = signal_density(direct)
     assert density is not None
     assert aliases_known(direct, transfer_of(direct), density) == pytest.approx(4.0)
-    assert all(t.power + t.fine < 4.0 for t in mean_terms(direct))
-    assert any(t.power + t.fine >= 4.0 for t in mean_terms(Problem(*choices)))
+    assert all(t.exponent + t.fine_exponent < 4.0 for t in mean_terms(direct))
+    assert any(t.exponent + t.fine_exponent >= 4.0 for t in mean_terms(Problem(*choices)))
     assert variance_terms(direct).unknown == pytest.approx((4.0, 0.0))
 
 
@@ -306,7 +304,7 @@ def by_power(problem: Problem, scaled: float = 1.0) -> dict[tuple[float, float],
         scalar = evaluate(piece.scalar, values).real
         reach = lattice_reach(problem)
         vector = np.array([evaluate(c, values, reach).real for c in piece.components])
-        key = (round(piece.power, 6), round(piece.fine, 6))
+        key = (round(piece.exponent, 6), round(piece.fine_exponent, 6))
         found[key] = found.get(key, 0.0) + scalar * vector
     return found
 
@@ -318,8 +316,12 @@ def test_all_pieces_in_symbols(restriction: str, setting: str, dim: int) -> None
     """Every piece, those beyond the terms that are shown too."""
     problem = Problem("mfc", "sobolev:0.4", "blur:0.05", "none", restriction, setting, dim)
     found, seen = by_power(problem), 0
-    for key in {(round(t.power, 6), round(t.fine, 6)) for t in mean_terms(problem)}:
-        same = [t for t in mean_terms(problem) if (round(t.power, 6), round(t.fine, 6)) == key]
+    for key in {(round(t.exponent, 6), round(t.fine_exponent, 6)) for t in mean_terms(problem)}:
+        same = [
+            t
+            for t in mean_terms(problem)
+            if (round(t.exponent, 6), round(t.fine_exponent, 6)) == key
+        ]
         vector = np.sum([t.vector for t in same], axis=0).ravel()
         np.testing.assert_allclose(found[key], vector, rtol=1e-9, atol=1e-12 * np.abs(vector).max())
         seen += any(is_alias(t) for t in same)
@@ -332,7 +334,7 @@ def test_all_pieces_in_symbols(restriction: str, setting: str, dim: int) -> None
 def test_limits_are_told() -> None:
     """Data's mesh, aliases against each other: the first that is not known, in words."""
 
-    def told(*choices: Any) -> Budget:
+    def told(*choices: Any) -> Expansion:
         return variance_terms(Problem(*choices))
 
     one = told("mfc", "sobolev:0.5", "identity", "none", "injection", "refinement", 1)

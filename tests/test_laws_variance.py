@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradconv import MeshHierarchy, Problem, derive
-from gradconv.laws.ingredients import Density
+from gradconv.laws.densities import Density
 from gradconv.laws.lattice import gap_variances
 from gradconv.laws.variance.cubature import folded, pyramid, radial_rule
 from gradconv.laws.variance.rays import monomials, ray_weights, rays, taylor
@@ -33,14 +33,14 @@ DATA = (
 
 
 # a problem's errors are asked for again by the negative control
-budget_of = lru_cache(maxsize=4)(variance_terms)
+expansion_of = lru_cache(maxsize=4)(variance_terms)
 values_of = lru_cache(maxsize=4)(gap_variances)
 
 
 def expansion(problem: Problem, h: np.ndarray, fine_h: float) -> np.ndarray:
     """Sum of all terms."""
-    terms = budget_of(problem).terms
-    return sum((t.value * h**t.power * fine_h**t.fine for t in terms), np.zeros_like(h))
+    terms = expansion_of(problem).terms
+    return sum((t.value * h**t.exponent * fine_h**t.fine_exponent for t in terms), np.zeros_like(h))
 
 
 def errors(problem: Problem, first: int, last: int, factor: float = 1.0) -> np.ndarray:
@@ -73,10 +73,10 @@ FLAT = [p for s in ("refinement", "coarsening") for p in problems(WHITE, s, 1, 1
 @pytest.mark.parametrize("problem", FLAT, ids=name)
 def test_terms_with_independent_pixels(problem: Problem) -> None:
     """White and pixel noise: nothing but powers that are left out separates terms from values."""
-    budget = budget_of(problem)
+    expansion = expansion_of(problem)
     found = errors(problem, 5, 11)
-    if not budget.terms:  # zero, or beyond what is known
-        assert budget.unknown is not None or found[-1] < 1e-16
+    if not expansion.terms:  # zero, or beyond what is known
+        assert expansion.unknown is not None or found[-1] < 1e-16
         return
     assert min(found) < 2e-3
     assert found[3] < 0.3 * found[0] or found[3] < 1e-5
@@ -89,10 +89,10 @@ SMOOTH = problems(COLOURED, "refinement", 1, 19) + problems(COLOURED, "coarsenin
 @pytest.mark.parametrize("problem", SMOOTH, ids=name)
 def test_terms_with_power_laws(problem: Problem) -> None:
     """Coarsening is asymptotic where h_L ≪ h ≪ 1 alone: the middle of many levels is looked at."""
-    budget = budget_of(problem)
+    expansion = expansion_of(problem)
     found = errors(problem, 4, 13)
-    if not budget.terms:
-        assert budget.unknown is not None or found[-1] < 1e-16
+    if not expansion.terms:
+        assert expansion.unknown is not None or found[-1] < 1e-16
         return
     best = int(np.argmin(found))
     assert found[best] < 0.03
@@ -127,8 +127,8 @@ def test_second_term_of_a_spectrum_that_bends() -> None:
     problem = Problem(*choices, "coarsening", 1)
     assert errors(problem, 5, 15)[4] < 2e-4
     h = MeshHierarchy.powers_of_two(1, 5, 15).h[5]
-    second = next(t for t in variance_terms(problem).terms if t.power == pytest.approx(3.4))
-    lead = next(t for t in variance_terms(problem).terms if t.power == pytest.approx(1.4))
+    second = next(t for t in variance_terms(problem).terms if t.exponent == pytest.approx(3.4))
+    lead = next(t for t in variance_terms(problem).terms if t.exponent == pytest.approx(1.4))
     assert abs(second.value * h**2 / lead.value) > 0.01  # it is felt there
 
 
@@ -149,7 +149,7 @@ def test_rounding_leaves_no_term() -> None:
     """Parts of restricted noise that vanish at k = 0 to high order leave nothing at low powers."""
     choices = ("spectral:2", "sobolev:3", "identity", "white", "full_weighting", "coarsening", 3)
     law = derive(Problem(*choices)).quantity("variance")
-    assert (law.terms[0].power, law.terms[0].fine) == (4.0, 0.0)
+    assert (law.terms[0].exponent, law.terms[0].fine_exponent) == (4.0, 0.0)
     assert all(abs(t.coefficient) > 1e-12 for t in law.terms)
 
 
@@ -170,7 +170,7 @@ def test_fourth_cumulant_is_seen() -> None:
             filled = [noise if c == "{}" and i == 3 else c for i, c in enumerate(choices)]
             filled[4] = restriction
             terms = variance_terms(Problem(*filled)).terms
-            by_noise[noise] = {(t.power, t.fine): t.value for t in terms}
+            by_noise[noise] = {(t.exponent, t.fine_exponent): t.value for t in terms}
         power = 1.0 if restriction == "injection" else -2.0
         normal = by_noise["pixel:0.3"].get((power, fine), 0.0)
         assert by_noise["uniform:0.3"][power, fine] < normal
@@ -203,7 +203,7 @@ def test_rms_gap_is_mean_square_and_variance() -> None:
         assert not np.allclose(rms**2, mean**2 + 2 * variance, rtol=1e-3)
         lead = law.quantity("rms_gap")
         assert lead.coefficient(fine) ** 2 == pytest.approx(
-            lead.squares[0].coefficient * fine ** lead.squares[0].fine
+            lead.squares[0].coefficient * fine ** lead.squares[0].fine_exponent
         )
 
 
@@ -231,9 +231,9 @@ def test_logarithms_and_aliases_are_said() -> None:
     endless = Problem("stencil", "sobolev:3", "unblur", "none", "spectral", "refinement", 1)
     assert "bounded multiplier" in derive(endless).missing["variance"]
     meets = Problem("stencil", "band-limited:1", noise="power:2.5", setting="refinement", dim=1)
-    budget = variance_terms(meets)  # 2α − d meets the 4 of the low modes
-    assert "logarithm" in budget.limits()
-    assert all(t.power < 4 for t in budget.terms)
+    expansion = variance_terms(meets)  # 2α − d meets the 4 of the low modes
+    assert "logarithm" in expansion.limits()
+    assert all(t.exponent < 4 for t in expansion.terms)
 
 
 def test_rays_reproduce_sums_of_polynomials() -> None:
@@ -325,15 +325,15 @@ def test_a_wrong_sign_is_caught() -> None:
     )
     hierarchy = MeshHierarchy.powers_of_two(1, 5, 11)
     values, h = gap_variances(problem, hierarchy), hierarchy.h[1:]
-    terms = sorted(variance_terms(problem).terms, key=lambda t: t.power)
+    terms = sorted(variance_terms(problem).terms, key=lambda t: t.exponent)
     for broken in (
         [replace(terms[0], value=-terms[0].value), *terms[1:]],
         terms[1:],
         [terms[0], replace(terms[1], value=-terms[1].value), *terms[2:]],
     ):
-        wrong = sum(t.value * h**t.power for t in broken)
+        wrong = sum(t.value * h**t.exponent for t in broken)
         assert np.abs(values / wrong - 1)[2] > 1e-3
-    right = sum(t.value * h**t.power for t in terms)
+    right = sum(t.value * h**t.exponent for t in terms)
     assert np.abs(values / right - 1)[2] < 1e-4
 
 
@@ -351,7 +351,7 @@ def test_symbols_give_the_numbers(row: str) -> None:
     choices, quantity = row.split("|")
     law = derive(Problem(*choices.split(), 1)).quantity(quantity.strip())
     h, fine = 0.01, 0.001
-    total = sum(t.coefficient * h**t.power * fine**t.fine for t in law.terms[:2])
+    total = sum(t.coefficient * h**t.exponent * fine**t.fine_exponent for t in law.terms[:2])
     assert law.evaluate_expression(h, fine) == pytest.approx(total, rel=1e-9, abs=0.0)
     names = {str(s): s for s in law.symbols}
     constants = [n for n in names if n[:2] in ("K_", "J_")]

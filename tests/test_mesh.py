@@ -17,7 +17,7 @@ def test_dimension_is_checked(dim: object) -> None:
 
 @pytest.mark.parametrize("n", [1, 0, -3, 2.5, True])
 def test_cells_are_checked(n: object) -> None:
-    with pytest.raises(InputError, match="`n` must be a whole number of at least 2"):
+    with pytest.raises(InputError, match="`n` must be a whole number from 2"):
         Mesh(1, n)  # type: ignore[arg-type]
 
 

@@ -63,7 +63,7 @@ def test_bad_requests_are_named():
     for arguments, message in (
         ((layer, (8,)), "`shape` must be 2 sizes"),
         ((layer, (8, 1)), "`shape` must be 2 sizes"),
-        ((layer, (8, 8), 0), "`batch` must be a whole number of at least 1"),
+        ((layer, (8, 8), 0), "`batch` must be a whole number from 1"),
         ((torch.nn.Conv2d(1, 1, 3), (8, 8)), "`layer` must be a MeshFreeConv; got Conv2d"),
     ):
         with pytest.raises(InputError, match=message):

@@ -320,7 +320,7 @@ def test_state_dict_round_trip() -> None:
         (lambda: ResNet(1, 1, conv=lambda i, o, **k: None), "`conv` must return"),
         (lambda: ResNet(1, 1, dim=1, conv=WIDE), "`conv` must make convolutions in 1 dim"),
         (lambda: ResNet(1, 1, dim=4), "`dim` must be 1, 2 or 3; got 4"),
-        (lambda: ResNet(1, 1, layers=1), "`layers` must be a whole number of at least 2; got 1"),
+        (lambda: ResNet(1, 1, layers=1), "`layers` must be a whole number from 2"),
         (lambda: ResNet(0, 1), "`in_channels`"),
         (lambda: ResNet(1, 1, channels=True), "`channels`"),
         (lambda: ResNet(1, 1, step=0.0), "`step` must be a positive number"),

@@ -415,7 +415,7 @@ def missing() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ((0, None), "`workers` must be a whole number in 1 to 1024; got 0"),
+        ((0, None), "`workers` must be a whole number from 1 to 1024; got 0"),
         ((-1, None), "`workers` .* got -1"),
         ((1025, None), "`workers` .* got 1025"),
         ((1.5, None), "`workers` .* got 1.5"),

@@ -299,13 +299,13 @@ def test_the_command_takes_workers() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("sweep --workers=0", "`workers` must be a whole number in 1 to 1024; got 0"),
+        ("sweep --workers=0", "`workers` must be a whole number from 1 to 1024; got 0"),
         ("sweep --workers=x", "`workers` must be a whole number; got 'x'"),
         ("sweep --workers=2 --scheduler=a:1", "`workers` must be 1 with `scheduler`"),
         ("sweep --workers=2 --threads=2", "`threads` must be 1 with `workers`"),
         ("sweep --scheduler=", "`scheduler` must be the address"),
         ("sweep --scheduler=nowhere", "`scheduler` must be the address .* got 'nowhere'"),
-        ("atlas --dim=1 --workers=0", "`workers` must be a whole number in 1 to 1024; got 0"),
+        ("atlas --dim=1 --workers=0", "`workers` must be a whole number from 1 to 1024; got 0"),
         ("atlas --dim=1 --workers=2 --scheduler=a:1", "`workers` must be 1 with `scheduler`"),
         ("atlas --dim=1 --no-cache --scheduler=nowhere", "`scheduler` must be the address"),
     ],

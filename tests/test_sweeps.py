@@ -11,7 +11,8 @@ import xarray as xr
 from gradconv import KernelOptions, MeshHierarchy, Multiplier, Problem, Sweep, sweep
 from gradconv.errors import InputError
 from gradconv.kernels.stencil import Stencil
-from gradconv.statistics import QUANTITIES, GradientSample
+from gradconv.problem import QUANTITIES
+from gradconv.statistics import GradientSample
 
 HIERARCHY = MeshHierarchy.powers_of_two(1, 3, 7)
 
@@ -156,13 +157,13 @@ def test_notes_name_what_matters() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"replicates": 1}, "`replicates` must be a whole number of at least 2; got 1"),
+        ({"replicates": 1}, "`replicates` must be a whole number from 2 to"),
         ({"replicates": 2.5}, "`replicates` must be a whole number"),
-        ({"seed": -1}, "`seed` must be a whole number of at least 0; got -1"),
+        ({"seed": -1}, "`seed` must be a whole number from 0 to"),
         ({"threads": 0}, "`threads` must be"),
         ({"memory": 0}, "`memory` must be positive"),
         ({"memory": 1e-6}, "`memory` must hold one replicate a thread"),
-        ({"confidence": 1.0}, "`confidence` must lie between 0 and 1"),
+        ({"confidence": 1.0}, "`confidence` must be a number between 0 and 1"),
         ({"dtype": "float16"}, "`dtype` must be float64 or float32; got 'float16'"),
         ({"device": "warp"}, "`device` must be cpu or a device"),
     ],
@@ -179,7 +180,7 @@ def test_bad_arguments_are_refused(arguments: dict[str, object], message: str) -
         ({"setting": "refinment"}, "did you mean 'refinement'"),
         ({"boundary": "open"}, "`boundary` must be one of"),
         ({"dim": 4}, "`dim` must be 1, 2 or 3; got 4"),
-        ({"channels": 0}, "`channels` must be a whole number in 1 to 64; got 0"),
+        ({"channels": 0}, "`channels` must be a whole number from 1 to 64; got 0"),
         ({"signal": "photograph:camera", "setting": "refinement"}, "`setting` refinement needs"),
         ({"setting": "refinement", "route": "direct"}, "`route` direct belongs to the coarsening"),
         ({"restriction": "spectral", "boundary": "zero"}, "`restriction` spectral needs boundary"),

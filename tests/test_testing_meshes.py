@@ -139,7 +139,7 @@ def test_strided_modules_are_compared_as_interpolants() -> None:
         ({"meshes": [0, 16]}, "`meshes` must be a whole number"),
         ({"modes": 8}, "`modes` must be below"),
         ({"dim": 4}, "`dim` must be 1, 2 or 3"),
-        ({"dim": 0}, "`dim` must be a whole number >= 1"),
+        ({"dim": 0}, "`dim` must be 1, 2 or 3"),
         ({"grid": "edge"}, "`grid` must be"),
         ({"compare": "eye"}, "`compare` must be"),
         ({"compare": "points"}, "odd multiples"),

@@ -235,7 +235,7 @@ def test_a_folder_that_cannot_be_made_does_not_hide_the_failure(project: pytest.
 def test_bad_levels_stop_the_run(project: pytest.Pytester, levels: str) -> None:
     result = run(project, "--mesh-levels", levels)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*--mesh-levels: `levels` must be A:B*"])
+    result.stderr.fnmatch_lines(["*--mesh-levels: `levels` *"])
 
 
 def test_summary_under_xdist(project: pytest.Pytester) -> None:
@@ -290,7 +290,7 @@ def test_options_and_marker_are_documented(pytester: pytest.Pytester) -> None:
     [
         ("(odrer=2)", "`mesh_convergence` must be one of"),
         ("(2)", "takes arguments by name only"),
-        ("(levels='5:6', order=2)", "`levels` must be A:B"),
+        ("(levels='5:6', order=2)", "`levels` must increase by at least 3"),
         ("(order='two')", "`order` must be a number"),
         ("", "`order` must be a number"),
         ("(order=2, dim=4)", "`dim` must be 1, 2 or 3"),

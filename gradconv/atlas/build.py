@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,23 +10,24 @@ from typing import Any
 
 from gradconv.atlas.cache import Cache, Carried, digest
 from gradconv.atlas.cells import REPLICATES, SIGNAL, Cell, representative
-from gradconv.atlas.derived import MEANS, QUANTITIES, Record
-from gradconv.atlas.judge import AGREES, DISAGREES, EXPLAINED, allowed, sampled_values
+from gradconv.atlas.derived import Record
+from gradconv.atlas.fluctuations import fluctuations_of
+from gradconv.atlas.judge import AGREES, DISAGREES, EXPLAINED, sampled_values
 from gradconv.atlas.unit import (
     Unit,
     derive_unit,
-    fluctuations_of,
-    measure_unit,
+    mean_record,
+    means_of,
     name_of,
     shelf_of,
     units_of,
 )
 from gradconv.parallel import check_workers, compute
+from gradconv.problem import MEANS, QUANTITIES
 from gradconv.provenance import provenance
+from gradconv.statistics import FRESH, simultaneous_quantile
 
 SCHEMA = "gradconv.atlas/1"
-FRESH = 2**32
-"""Added to the seed of sample paths that confirm a disagreement."""
 DIGITS = 7
 Progress = Callable[[int, int], None]
 Result = tuple[list[Record], list[Record]]
@@ -87,7 +87,7 @@ def atlas(
         done += len(unit.cells)
         if progress is not None:
             progress(done, len(distinct))
-    quantile = allowed(_comparisons(found.values()), replicates)
+    quantile = simultaneous_quantile(_comparisons(found.values()), replicates)
     _confirm(found, units, quantile, Cache(cache), workers, scheduler)
     configuration = {
         "cells": digest([c.describe() for c in cells]),
@@ -161,6 +161,23 @@ def _work(unit: Unit, cache: Cache) -> Result:
             records = measure_unit(unit, laws)
             cache.save(key, records)
     return ordered, records
+
+
+def measure_unit(unit: Unit, laws: dict[Cell, Record]) -> list[Record]:
+    """Measure every cell of a unit and hold it against its law.
+
+    Returns
+    -------
+    list of dict
+        One a cell, in the order of the unit: by quantity, what was found.
+    """
+    found: dict[Cell, Record] = {cell: {} for cell in unit.cells}
+    for cell, means in means_of(unit.cells, "means"):
+        for quantity in MEANS:
+            found[cell][quantity] = mean_record(cell, means, quantity, laws[cell])
+    for cell, records in fluctuations_of(unit, laws):
+        found[cell] |= records
+    return [found[cell] for cell in unit.cells]
 
 
 def _comparisons(found: Any) -> int:
@@ -303,11 +320,3 @@ def _short(value: Any) -> Any:
         short = float(f"{value:.{DIGITS}g}")
         return short if abs(short) < float("inf") else None
     return value
-
-
-def summary(document: Record) -> dict[str, dict[str, int]]:
-    """Number of cells of each kernel by status."""
-    found: dict[str, dict[str, int]] = defaultdict(lambda: {AGREES: 0, EXPLAINED: 0, DISAGREES: 0})
-    for cell in document["cells"]:
-        found[cell["kernel"].partition(":")[0]][cell["status"]] += 1
-    return dict(found)

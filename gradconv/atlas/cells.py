@@ -35,10 +35,10 @@ SPECS: Mapping[str, Callable[[int], tuple[str, ...]]] = {
     "spectral": lambda dim: ("spectral",) if dim < 3 else ("spectral:2",),
 }
 # Levels n = 2**a … 2**b: of means, which are exact, and of fluctuations, which are sampled.
-EXACT = {1: (3, 14), 2: (3, 9), 3: (3, 6)}
+LEVELS_OF_MEANS = {1: (3, 14), 2: (3, 9), 3: (3, 6)}
 # Means of a fixed signal, or under a restriction given by a matrix: no spectra to be shared.
 SHALLOW = {1: (3, 9), 2: (3, 7), 3: (3, 5)}
-SAMPLED = {1: (3, 8), 2: (3, 6), 3: (2, 4)}
+LEVELS_OF_PATHS = {1: (3, 8), 2: (3, 6), 3: (2, 4)}
 # Where the leading terms of fluctuations are looked for: the full law, which goes through the
 # sampled ones, on meshes that sampling does not reach.
 DEEPER = {1: (3, 12), 2: (3, 7), 3: (2, 4)}
@@ -199,6 +199,3 @@ def hierarchy_for(problem: Problem, first: int, last: int) -> MeshHierarchy | st
                 continue
             return levels
     return reason
-
-
-__all__ = ["Cell", "enumerate_cells", "evaluable", "hierarchy_for", "names", "representative"]

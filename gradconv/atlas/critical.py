@@ -9,29 +9,29 @@ from typing import Any
 
 import numpy as np
 
-from gradconv.atlas.cells import EXACT
+from gradconv.atlas.cells import LEVELS_OF_MEANS
 from gradconv.atlas.judge import fitted
 from gradconv.atlas.unit import SEEN
 from gradconv.errors import LawError
-from gradconv.gradient import expected_gradients
+from gradconv.gradient import scaled_expectation
 from gradconv.laws import derive
 from gradconv.mesh import MeshHierarchy
 from gradconv.parallel import compute
 from gradconv.problem import Problem
-from gradconv.statistics import ROUNDING
+from gradconv.statistics import rounding_floor
 from gradconv.sweeps import sweep
 
 Record = dict[str, Any]
 Task = tuple[int, str, str, int, int, tuple[float, ...], tuple[float, ...]]
 KERNELS = ("stencil", "mfc")
 # A band-limited signal has no tail of its own that could hide the noise's.
-SIGNAL = "band-limited:1"
+BAND_LIMITED = "band-limited:1"
 QUANTITIES = ("mean_gap", "variance")
 SHARES = tuple(round(0.1 + 0.05 * i, 2) for i in range(30))
 """α/d of the derived orders."""
 POINTS = (0.2, 0.35, 0.65, 0.8, 1.2, 1.4)
 """α/d of the measured ones."""
-SAMPLED = {1: (3, 9), 2: (3, 7), 3: (2, 5)}
+LEVELS_OF_PATHS = {1: (3, 9), 2: (3, 7), 3: (2, 5)}
 """Levels of the sampled variances."""
 
 
@@ -97,7 +97,7 @@ def _series(task: Task) -> list[Record]:
 
 def problem_of(kernel: str, setting: str, dim: int, alpha: float) -> Problem:
     """Power-law noise of exponent α under averaging."""
-    return Problem(kernel, SIGNAL, "identity", f"power:{alpha:g}:1", "average", setting, dim)
+    return Problem(kernel, BAND_LIMITED, "identity", f"power:{alpha:g}:1", "average", setting, dim)
 
 
 def _derived(
@@ -137,15 +137,14 @@ def _measured(
     for share in shares:
         alpha = round(share * dim, 6)
         problem = problem_of(kernel, setting, dim, alpha)
-        levels = _levels(problem, *EXACT[dim])
+        levels = _levels(problem, *LEVELS_OF_MEANS[dim])
         if levels is not None:
-            expected, sizes = expected_gradients(problem, levels)
-            scaled = (expected * problem.convolution.scale).reshape(len(levels), -1)
-            floor = ROUNDING * np.finfo(float).eps * (sizes[1:] + sizes[:-1])
-            gaps = np.linalg.norm(np.diff(scaled, axis=0), axis=1)
+            expected, sizes = scaled_expectation(problem, levels)
+            floor = rounding_floor("mean_gap", sizes, float(np.finfo(float).eps))
+            gaps = np.linalg.norm(np.diff(expected, axis=0), axis=1)
             fit, _ = fitted(levels.h[1:], gaps, floor, "mean_gap")
             _add(points["mean_gap"], alpha, fit.order, fit.interval)
-        levels = _levels(problem, *SAMPLED[dim])
+        levels = _levels(problem, *LEVELS_OF_PATHS[dim])
         if levels is not None:
             rate = sweep(problem, levels, replicates=replicates, seed=seed).rate("variance")
             known = all(math.isfinite(v) for v in (rate.order, *rate.interval))

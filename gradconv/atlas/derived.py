@@ -11,18 +11,12 @@ from gradconv.atlas.cells import Cell
 from gradconv.errors import LawError
 from gradconv.laws import QuantityLaw, derive
 from gradconv.mesh import MeshHierarchy
+from gradconv.problem import MEANS, QUANTITIES, mesh_sizes
 
 Record = dict[str, Any]
-QUANTITIES = ("level_norm", "mean_gap", "variance", "rms_gap")
-MEANS = ("level_norm", "mean_gap")
 UNBOUNDED = 1e9  # a share that says nothing, as a JSON number
 LAST = 2.0  # orders of h that count as the last ones
 KEPT = 4  # terms of a law that are stored
-
-
-def sizes_of(quantity: str, hierarchy: MeshHierarchy) -> np.ndarray:
-    """Mesh size of each value of a quantity: a gap belongs to the finer of its levels."""
-    return hierarchy.h if quantity == "level_norm" else hierarchy.h[1:]
 
 
 def law_record(cell: Cell, means: MeshHierarchy, fluctuations: MeshHierarchy) -> Record:
@@ -58,13 +52,15 @@ def law_record(cell: Cell, means: MeshHierarchy, fluctuations: MeshHierarchy) ->
 
 
 def _quantity(own: QuantityLaw, hierarchy: MeshHierarchy, coarsening: bool) -> Record:
-    h, fine = sizes_of(own.quantity, hierarchy), float(hierarchy.h[-1])
+    h, fine = mesh_sizes(own.quantity, hierarchy.h), float(hierarchy.h[-1])
     return {
         "order": None if math.isinf(own.order) else own.order,
         "log": own.logs,
         "coefficient": own.coefficient(fine),
         "verdict": own.verdict,
-        "terms": [[t.power, t.fine, t.logs, t.coefficient, t.origin] for t in own.terms[:KEPT]],
+        "terms": [
+            [t.exponent, t.fine_exponent, t.logs, t.coefficient, t.origin] for t in own.terms[:KEPT]
+        ],
         "sum": [float(v) for v in total(own, h, fine)],
         "neglected": [min(float(v), UNBOUNDED) for v in neglected(own, h, fine, coarsening)],
         "unknown": first_unknown(own),
@@ -77,7 +73,7 @@ def first_unknown(own: QuantityLaw) -> list[float] | None:
     if own.unknown is None or not own.terms:
         return None
     lead = own.squares[0] if own.squares else own.terms[0]
-    return [own.unknown[0] - lead.power, own.unknown[1] - lead.fine]
+    return [own.unknown[0] - lead.exponent, own.unknown[1] - lead.fine_exponent]
 
 
 def neglected(own: QuantityLaw, h: np.ndarray, fine: float, coarsening: bool) -> np.ndarray:
@@ -92,11 +88,11 @@ def neglected(own: QuantityLaw, h: np.ndarray, fine: float, coarsening: bool) ->
     if not parts:
         return np.zeros_like(h)
     whole = np.maximum(total(own, h, fine), np.finfo(float).tiny)
-    degrees = np.array([t.power + t.fine for t in parts])
+    degrees = np.array([t.exponent + t.fine_exponent for t in parts])
     share = np.zeros_like(h)
     for t, degree in zip(parts, degrees, strict=True):
         size = float(np.linalg.norm(t.vector)) if own.vectors else abs(t.coefficient)
-        size = size * h**t.power * fine**t.fine * np.log(1 / h) ** t.logs / whole
+        size = size * h**t.exponent * fine**t.fine_exponent * np.log(1 / h) ** t.logs / whole
         if degree > degrees.max() - LAST and degree > degrees.min() + 0.5:
             share = share + size
         if coarsening and _far(t):
@@ -110,7 +106,7 @@ def _far(term: Any) -> bool:
     """Whether a term takes h_L/h to be zero."""
     if getattr(term, "region", "") in ("outer", "alias", "boundary"):
         return True
-    return bool(term.origin == "noise" and term.power == 0 and term.fine == 0)
+    return bool(term.origin == "noise" and term.exponent == 0 and term.fine_exponent == 0)
 
 
 def total(own: QuantityLaw, h: np.ndarray, fine: float) -> np.ndarray:
@@ -119,5 +115,7 @@ def total(own: QuantityLaw, h: np.ndarray, fine: float) -> np.ndarray:
         return own.asymptote(h, fine)
     found = np.zeros_like(h)
     for t in own.terms:
-        found = found + t.coefficient * h**t.power * fine**t.fine * np.log(1 / h) ** t.logs
+        found = (
+            found + t.coefficient * h**t.exponent * fine**t.fine_exponent * np.log(1 / h) ** t.logs
+        )
     return np.abs(found)

@@ -3,7 +3,9 @@
 The mean gradient is linear in the power of the input's modes and in their product with the target.
 For one kernel it is therefore enough to know it for the signal, for each noise and for each target
 by itself. Measured parts go through the gradient that a sweep takes (`gradconv.gradient`), derived
-parts through the sums over modes of the full law (`gradconv.laws`); they share no code.
+parts through the sums over modes of the full law (`gradconv.laws`); they share the spectrum that
+the signal states, but no code. (Nor do the means of a fixed signal, in `gradconv.atlas.unit`, but
+for noise that follows it from pixel to pixel: see `gradconv.laws.lattice`.)
 """
 
 from __future__ import annotations

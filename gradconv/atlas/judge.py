@@ -19,8 +19,6 @@ from gradconv.agreement import EXACT
 from gradconv.rates import Rate, fit_rate
 
 AGREES, DISAGREES, EXPLAINED = "agrees", "disagrees", "explained"
-CHANCE = 1e-3
-"""Chance that a right law is refused anywhere in the atlas, before the rerun on fresh paths."""
 CORRECTION = 0.03
 """Largest share of all corrections in the leading term on the levels of an asymptotic window."""
 NEGLECTED = 0.02
@@ -118,13 +116,6 @@ def deviations(
         error = float(pooled.std(ddof=1)) / math.sqrt(count) + EXACT * float(pooled.mean())
         found.append(math.log(pooled.mean()) * float(pooled.mean()) / error)
     return [float(v) for v in found]
-
-
-def allowed(comparisons: int, replicates: int) -> float:
-    """Deviations within which all of many right laws lie, with a chance of 1 − `CHANCE`."""
-    from scipy.stats import t
-
-    return float(t.ppf(1 - CHANCE / (2 * max(1, comparisons)), replicates - 1))
 
 
 def sampled_values(found: Sequence[float], quantile: float) -> Judgement:
@@ -321,6 +312,3 @@ def _zero(rate: Rate | None, measured: np.ndarray, floor: np.ndarray) -> Judgeme
         return Judgement(AGREES)
     text = f"smaller than any power by the law, {measured[-1]:.3g} on the finest mesh"
     return Judgement(DISAGREES, text, float(measured[-1] / floor[-1]))
-
-
-__all__ = ["Judgement", "allowed", "deviations", "exact_values", "leading_term"]

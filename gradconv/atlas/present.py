@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from gradconv.atlas.cells import CHOICES
+from gradconv.problem import QUANTITIES
 from gradconv.tables import Table
 
 if TYPE_CHECKING:
@@ -15,12 +16,7 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 STATUSES = ("agrees", "explained", "disagrees")
 VERDICTS = ("converges", "stalls", "diverges", "exact", "undecided")
-WORDS = {
-    "level_norm": "level norm",
-    "mean_gap": "mean gap",
-    "variance": "variance",
-    "rms_gap": "rms gap",
-}
+WORDS = {quantity: quantity.replace("_", " ") for quantity in QUANTITIES}
 
 
 def family(cell: Record) -> str:

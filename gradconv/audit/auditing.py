@@ -22,7 +22,7 @@ from gradconv.audit.measure import Gradients, joined, measure, plan
 from gradconv.audit.result import Audit, Group
 from gradconv.audit.subject import Subject
 from gradconv.backend import Backend
-from gradconv.errors import InputError, check_gib, check_number
+from gradconv.errors import InputError, check_confidence, check_gib, check_whole
 from gradconv.loading import name_of
 from gradconv.mesh import MeshHierarchy
 from gradconv.multilevel.choices import check_sample_fits, dimension, make_data, make_hierarchy
@@ -31,7 +31,7 @@ from gradconv.nn.random_state import preserved_random_state
 from gradconv.parallel import Progress
 from gradconv.samplers import Sampler, TensorSampler
 from gradconv.sampling import GIB
-from gradconv.statistics import GradientSample, check_confidence
+from gradconv.statistics import GradientSample
 
 REPLICATES = 16
 NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?")
@@ -142,9 +142,9 @@ def audit(
     """
     Backend(device, dtype)
     check_confidence(confidence)
-    check_number("seed", seed, 0, 2**62)
+    check_whole("seed", seed, 0, 2**62)
     if replicates is not None:
-        check_number("replicates", replicates, 2, 10**6)
+        check_whole("replicates", replicates, 2, 10**6)
     check_gib(memory)
     with preserved_random_state(device), warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from gradconv.audit.figure import said
 from gradconv.audit.findings import finding_lines
+from gradconv.problem import QUANTITIES, mesh_sizes
 from gradconv.provenance import origin_line, provenance
 from gradconv.rate_records import STYLES, interval_text, number, order_text, rate_record
-from gradconv.statistics import QUANTITIES
 from gradconv.store import write_atomically, write_figure
 from gradconv.tables import pipes
 
@@ -43,7 +43,7 @@ def _rates(audit: Audit) -> Iterable[Record]:
     for group in audit.groups:
         for quantity in QUANTITIES:
             values, errors = audit.series(quantity, group.name)
-            h = audit.hierarchy.h if quantity == "level_norm" else audit.hierarchy.h[1:]
+            h = mesh_sizes(quantity, audit.hierarchy.h)
             yield {
                 "group": group.name,
                 "kind": group.kind,

@@ -16,8 +16,9 @@ from gradconv.bootstrap import estimate
 from gradconv.errors import InputError, unknown_name
 from gradconv.mesh import MeshHierarchy
 from gradconv.nn.evaluation import WHOLE
+from gradconv.problem import QUANTITIES
 from gradconv.rates import Rate
-from gradconv.statistics import QUANTITIES, GradientSample
+from gradconv.statistics import GradientSample
 
 if TYPE_CHECKING:
     import xarray as xr

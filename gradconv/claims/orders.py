@@ -16,7 +16,7 @@ from gradconv.kernels import KernelOptions
 from gradconv.laws import Law, derive
 from gradconv.mesh import MeshHierarchy
 from gradconv.problem import Problem
-from gradconv.rate_records import decay, number, rate_record
+from gradconv.rate_records import law_record, number, rate_record
 from gradconv.rates import Rate
 from gradconv.sweeps import Sweep, sweep
 
@@ -69,7 +69,7 @@ def order_findings(claim: Claim) -> Iterator[Finding]:
         result = sweep(problem, hierarchy, replicates=case.replicates, seed=SEED)
         law, agreements, why = _derivation(result, case.quantities)
         for quantity in case.quantities:
-            derived = _derived(law, agreements, why, quantity, float(hierarchy.h[-1]))
+            derived = _derived(law, agreements, why, quantity)
             yield _finding(claim.bound, case, result, quantity, derived)
 
 
@@ -87,7 +87,7 @@ def _derivation(
 
 
 def _derived(
-    law: Law | None, agreements: Mapping[str, Agreement], why: str, quantity: str, fine_h: float
+    law: Law | None, agreements: Mapping[str, Agreement], why: str, quantity: str
 ) -> Derived:
     if law is None:
         return Derived({"missing": why}, None, None, why)
@@ -98,14 +98,11 @@ def _derived(
     agreement = agreements[quantity]
     record = {
         "missing": "",
-        "order": number(found.order),
-        "decay": decay(found.order),
-        "coefficient": number(found.coefficient(fine_h)),
+        **law_record(agreement),
         "expression": str(found.expression),
         "latex": found.latex,
         "verdict": found.verdict,
         "assumptions": list(found.assumptions),
-        "values": [number(v) for v in agreement.values],
     }
     return Derived(record, found.order, agreement.agrees, agreement.reason)
 

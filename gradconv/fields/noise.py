@@ -8,6 +8,7 @@ cells). For the non-Gaussian pixel noises gain, offset and S follow from the law
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
@@ -43,8 +44,9 @@ class Noise(Choice):
     ----------
     gaussian : bool
         Whether η is Gaussian.
-    coupling : str
-        How neighbouring meshes share a path in the refinement setting.
+    coupling : {"injection", "average", "modes"}
+        How neighbouring meshes share a path in the refinement setting: the coarser one takes every
+        other value, or their means, or the modes that both have.
     """
 
     gaussian: ClassVar[bool] = True
@@ -61,7 +63,7 @@ class Noise(Choice):
         return 0.0
 
     @abstractmethod
-    def power(self, mesh: Mesh, mean: float, square: float) -> np.ndarray | float:
+    def spectrum(self, mesh: Mesh, mean: float = 0.0, square: float = 0.0) -> np.ndarray | float:
         """S(k) on a mesh, full FFT order ``mesh.shape``, or one number if it is flat.
 
         Parameters
@@ -106,7 +108,7 @@ class Noise(Choice):
 class NoNoise(Noise):
     """No noise."""
 
-    def power(self, mesh: Mesh, mean: float, square: float) -> float:
+    def spectrum(self, mesh: Mesh, mean: float = 0.0, square: float = 0.0) -> float:
         """Return zero."""
         return 0.0
 
@@ -140,7 +142,7 @@ class Pixel(Noise):
         self.require_finite()
         self.require(self.sigma > 0, "sigma must be positive")
 
-    def power(self, mesh: Mesh, mean: float, square: float) -> float:
+    def spectrum(self, mesh: Mesh, mean: float = 0.0, square: float = 0.0) -> float:
         """Return σ² h^d."""
         return self.sigma**2 * mesh.h**mesh.dim
 
@@ -182,7 +184,7 @@ class White(Noise):
         self.require_finite()
         self.require(self.sigma > 0, "sigma must be positive")
 
-    def power(self, mesh: Mesh, mean: float, square: float) -> float:
+    def spectrum(self, mesh: Mesh, mean: float = 0.0, square: float = 0.0) -> float:
         """Return σ²."""
         return self.sigma**2
 
@@ -209,13 +211,13 @@ class SpectralNoise(Noise):
     coupling: ClassVar[str] = "modes"
 
     @abstractmethod
-    def density(self, *j: np.ndarray) -> np.ndarray:
-        """S at integer modes j (one broadcastable array an axis)."""
+    def density(self, square: np.ndarray) -> np.ndarray:
+        """S at |j|² = `square`; the dimension is the number of axes of `square`."""
 
-    def power(self, mesh: Mesh, mean: float, square: float) -> np.ndarray:
+    def spectrum(self, mesh: Mesh, mean: float = 0.0, square: float = 0.0) -> np.ndarray:
         """Evaluate the density on the mesh's modes: cut there, never renormalised."""
         j = np.fft.fftfreq(mesh.n, 1.0 / mesh.n).round()
-        return self.density(*np.meshgrid(*[j] * mesh.dim, indexing="ij", sparse=True))
+        return self.density(_squares([j] * mesh.dim))
 
     def apply(self, signal: np.ndarray, mesh: Mesh, path: SamplePath, coupled: bool) -> np.ndarray:
         """Add the noise."""
@@ -244,8 +246,13 @@ class SpectralNoise(Noise):
 @lru_cache(maxsize=64)  # the same for all replicates
 def _amplitude(noise: SpectralNoise, mesh: Mesh) -> np.ndarray:
     """Root of the density on the modes of a mesh, in real-FFT layout."""
-    j = np.meshgrid(*FourierGrid(mesh).modes, indexing="ij", sparse=True)
-    return np.asarray(np.sqrt(noise.density(*j)))
+    return np.asarray(np.sqrt(noise.density(_squares(FourierGrid(mesh).modes))))
+
+
+def _squares(modes: Sequence[np.ndarray]) -> np.ndarray:
+    """|j|² from the modes along each axis."""
+    axes = np.meshgrid(*modes, indexing="ij", sparse=True)
+    return np.asarray(sum(a * a for a in axes), dtype=float)
 
 
 @NOISES.register("power")
@@ -269,9 +276,8 @@ class PowerLaw(SpectralNoise):
         self.require(self.scale > 0, "scale must be positive")
         self.require(abs(self.alpha) <= 20, "alpha must lie in [-20, 20]")
 
-    def density(self, *j: np.ndarray) -> np.ndarray:
+    def density(self, square: np.ndarray) -> np.ndarray:
         """Return scale² |j|^{-alpha}, zero at the origin."""
-        square = np.asarray(sum(a * a for a in j), dtype=float)
         with np.errstate(divide="ignore"):
             values = self.scale**2 * square ** (-0.5 * self.alpha)
         values[square == 0] = 0.0
@@ -318,13 +324,12 @@ class Matern(SpectralNoise):
         self.require(self.length > 0, "length must be positive")
         self.require(self.sigma > 0, "sigma must be positive")
 
-    def density(self, *j: np.ndarray) -> np.ndarray:
+    def density(self, square: np.ndarray) -> np.ndarray:
         """Evaluate the spectral density of the whole-space field, per mode."""
         from scipy.special import gammaln
 
-        d, nu = len(j), self.nu
+        d, nu = np.ndim(square), self.nu
         scale = 2.0 * nu / self.length**2
-        square = (2.0 * np.pi) ** 2 * np.asarray(sum(a * a for a in j), dtype=float)
         log_constant = (
             d * np.log(2.0)
             + 0.5 * d * np.log(np.pi)
@@ -332,7 +337,9 @@ class Matern(SpectralNoise):
             - gammaln(nu)
             + nu * np.log(scale)
         )
-        return self.sigma**2 * np.exp(log_constant - (nu + 0.5 * d) * np.log(scale + square))
+        return self.sigma**2 * np.exp(
+            log_constant - (nu + 0.5 * d) * np.log(scale + (2.0 * np.pi) ** 2 * square)
+        )
 
     def formula(
         self, square: sympy.Symbol, h: sympy.Symbol, dim: sympy.Expr

@@ -35,7 +35,7 @@ class PixelLaw(Noise):
         """
 
     @property
-    def excess(self) -> float | None:
+    def fourth_cumulant(self) -> float | None:
         """Fourth cumulant of a pixel, where it does not depend on the signal; else None."""
         return None
 
@@ -43,7 +43,7 @@ class PixelLaw(Noise):
     def transform(self, signal: np.ndarray, uniform: np.ndarray) -> np.ndarray:
         """Noisy pixels from clean ones and uniform numbers in (0, 1)."""
 
-    def power(self, mesh: Mesh, mean: float, square: float) -> float:
+    def spectrum(self, mesh: Mesh, mean: float = 0.0, square: float = 0.0) -> float:
         """Return the mean variance times h^d: independent pixels have a flat spectrum."""
         return self.variance(mean, square) * mesh.h**mesh.dim
 
@@ -78,7 +78,7 @@ class Uniform(PixelLaw):
         return self.sigma**2 + 0.0 * mean
 
     @property
-    def excess(self) -> float:
+    def fourth_cumulant(self) -> float:
         """−6/5 σ⁴."""
         return -1.2 * self.sigma**4
 

@@ -21,7 +21,7 @@ SIGNALS: Registry[Signal] = Registry("signal")
 
 
 class Signal(Choice):
-    """A signal that any mesh can ask for.
+    """Noise-free input: a function that every mesh can ask for, or images of a mesh of their own.
 
     Attributes
     ----------
@@ -71,12 +71,12 @@ class Signal(Choice):
 
 
 class RandomField(Signal):
-    """A stationary Gaussian field: E|û_j|² = power(j) for the modes below a mesh's Nyquist mode."""
+    """A stationary Gaussian field: E|û_j|² = density(|j|²) below a mesh's Nyquist mode."""
 
     random: ClassVar[bool] = True
 
     @abstractmethod
-    def power(self, square: np.ndarray) -> np.ndarray:
+    def density(self, square: np.ndarray) -> np.ndarray:
         """E|û_j|² at |j|² = `square`; the dimension is the number of axes of `square`."""
 
     def formula(
@@ -93,7 +93,7 @@ class RandomField(Signal):
         """E|û_j|² in full FFT order, shape ``mesh.shape``."""
         j = np.fft.fftfreq(mesh.n, 1.0 / mesh.n).round()
         axes = np.meshgrid(*[j] * mesh.dim, indexing="ij", sparse=True)
-        values = self.power(np.asarray(sum(a * a for a in axes)))
+        values = self.density(np.asarray(sum(a * a for a in axes)))
         for axis in axes:
             values = values * (np.abs(axis) <= self.cutoff(mesh))
         return values
@@ -119,7 +119,7 @@ def _factors(field: RandomField, mesh: Mesh, grid: str) -> tuple[np.ndarray, np.
     largest, dim = field.cutoff(mesh), mesh.dim
     j = np.arange(-largest, largest + 1, dtype=float)
     axes = np.meshgrid(*[j] * dim, indexing="ij", sparse=True)
-    scale = np.sqrt(field.power(np.asarray(sum(a * a for a in axes))))
+    scale = np.sqrt(field.density(np.asarray(sum(a * a for a in axes))))
     shift = 0.5 * mesh.h if grid == "cell" else 0.0
     return scale, np.exp(2j * np.pi * shift * sum(axes)) if shift else 1.0
 
@@ -156,7 +156,7 @@ class BandLimited(RandomField):
                 f"got modes={self.modes} and n={mesh.n}"
             )
 
-    def power(self, square: np.ndarray) -> np.ndarray:
+    def density(self, square: np.ndarray) -> np.ndarray:
         """Return an equal share of the variance inside the band."""
         inside = (square > 0) & (square <= self.modes**2)
         return inside / _band_count(self.modes, np.ndim(square))
@@ -197,7 +197,7 @@ class Sobolev(RandomField):
         self.require(0 < self.s <= 40, "s must lie in (0, 40]")
         self.require(self.scale > 0, "scale must be positive")
 
-    def power(self, square: np.ndarray) -> np.ndarray:
+    def density(self, square: np.ndarray) -> np.ndarray:
         """Return scale² (1 + |j|²)^{-(s + d/2)}."""
         return self.scale**2 * (1.0 + square) ** (-(self.s + 0.5 * np.ndim(square)))
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from gradconv.gradient.autograd import autograd_gradients
-from gradconv.gradient.expectation import expected_gradients, has_expectation
+from gradconv.gradient.expectation import (
+    expected_gradients,
+    has_expectation,
+    scaled_expectation,
+)
 from gradconv.gradient.fourier import FourierGradient
 from gradconv.gradient.inputs import InputSource, LevelInputs
 
@@ -14,4 +18,5 @@ __all__ = [
     "autograd_gradients",
     "expected_gradients",
     "has_expectation",
+    "scaled_expectation",
 ]

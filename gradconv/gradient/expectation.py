@@ -79,6 +79,32 @@ def expected_gradients(
     return np.array(means), np.array(sizes)
 
 
+def scaled_expectation(
+    problem: Problem, hierarchy: MeshHierarchy, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Exact mean gradient of every level in the unit of the kernel's scale, as one row a level.
+
+    Parameters
+    ----------
+    problem, hierarchy, seed
+        As in `expected_gradients`.
+
+    Returns
+    -------
+    expected : ndarray
+        Shape ``(levels, out * in * p)``.
+    magnitude : ndarray
+        As in `expected_gradients`.
+
+    Raises
+    ------
+    InputError
+        If the problem is not periodic.
+    """
+    expected, magnitude = expected_gradients(problem, hierarchy, seed)
+    return (expected * problem.convolution.scale).reshape(len(hierarchy), -1), magnitude
+
+
 def _half(spectrum: np.ndarray) -> np.ndarray:
     return spectrum[..., : spectrum.shape[-1] // 2 + 1]
 
@@ -115,7 +141,7 @@ def noise_spectra(
     refining = problem.setting == "refinement"
     spectra = []
     for mesh in hierarchy.meshes if refining else (hierarchy.finest,):
-        power = problem.noise.power(mesh, 0.0, _mean_square(problem, mesh))
+        power = problem.noise.spectrum(mesh, square=_mean_square(problem, mesh))
         spectra.append(np.array(np.broadcast_to(power, mesh.shape), dtype=float))
     if not refining:
         push = problem.restriction.spectra

@@ -9,7 +9,7 @@ from itertools import accumulate
 import numpy as np
 import torch
 
-from gradconv.errors import InputError, shortened
+from gradconv.errors import InputError, check_whole, shortened
 from gradconv.images.base import Photographs
 
 _BLOCK = 256  # numbers whose words are made at once; the words do not depend on it
@@ -39,19 +39,12 @@ class Tiles:
     def __init__(
         self, photographs: Photographs, size: int, *, seed: int = 0, augment: bool = True
     ) -> None:
-        for argument, value, least in (("size", size, 1), ("seed", seed, 0)):
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-                raise InputError(
-                    f"`{argument}` must be a whole number, at least {least}; got {shortened(value)}"
-                )
         if not len(photographs):
             raise InputError("`photographs` must hold one at least; got none")
         self.photographs = photographs
-        self.size = int(size)
-        self.seed = int(seed)
+        self.size = check_whole("size", size, 1)
+        self.seed = check_whole("seed", seed, 0, 2**64 - 1)
         self.augment = augment
-        if self.seed >= 2**64:
-            raise InputError(f"`seed` must be below 2**64; got {seed}")
         sides = photographs.sizes.min(axis=1)
         if sides.min() < self.size:
             small = int(sides.argmin())

@@ -36,10 +36,10 @@ class KernelOptions:
     Parameters
     ----------
     weights : array_like, optional
-        Stencil weights, ``(size,)*dim`` or ``(out, in, size, …)``.
+        Stencil weights, ``(size,)*dim``, the same in one row, or ``(out, in, size, …)``.
     diffusivity : array_like, optional
-        MFC diffusion A (τ absorbed): a number, a ``(dim, dim)`` matrix, or one a channel pair;
-        units of box².
+        MFC diffusion A (τ absorbed): a number, a ``(dim, dim)`` matrix, the same in one row, or one
+        a channel pair; units of box².
     drift : array_like, optional
         MFC drift b: a number, ``(dim,)``, or one a channel pair; units of the box.
     amplitude : array_like, optional
@@ -117,6 +117,8 @@ class Kernel(ABC):
 
     dim: int
     theta: np.ndarray = field(repr=False)
+    doubles: ClassVar[bool] = True
+    """Whether `apply` goes through a box of twice the side where there are walls."""
 
     @property
     def out_channels(self) -> int:

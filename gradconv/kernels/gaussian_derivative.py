@@ -16,8 +16,7 @@ from gradconv.kernels.base import (
     KernelOptions,
     channel_mixing,
 )
-from gradconv.kernels.scaled_stencil import multi_indices
-from gradconv.kernels.separable import SeparableKernel
+from gradconv.kernels.separable import SeparableKernel, multi_indices
 
 if TYPE_CHECKING:
     import sympy
@@ -86,8 +85,8 @@ class GaussianDerivative(SeparableKernel):
     def cutoff(self) -> int | None:
         """Where exp(−(width·k)²/2) (width·k)^order is negligible."""
         s = np.linspace(0.0, 40.0, 4001)
-        small = s**self.order * np.exp(-0.5 * s * s) > NEGLIGIBLE
-        largest = s[np.flatnonzero(small)[-1] + 1]
+        seen = s**self.order * np.exp(-0.5 * s * s) > NEGLIGIBLE
+        largest = s[np.flatnonzero(seen)[-1] + 1]
         return int(np.ceil(largest / (2.0 * np.pi * self.width)))
 
     def unresolved(self, h: float) -> str | None:

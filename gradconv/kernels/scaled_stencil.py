@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +15,7 @@ from gradconv.kernels.base import (
     KernelOptions,
     channel_mixing,
 )
-from gradconv.kernels.separable import SeparableKernel
+from gradconv.kernels.separable import SeparableKernel, multi_indices
 
 if TYPE_CHECKING:
     import sympy
@@ -48,15 +47,6 @@ class ScaledStencilFamily(KernelFamily):
             theta.append(size * (1.0 if max(index, default=0) == order else 0.2))
         mixed = np.multiply.outer(channel_mixing(channels), np.array(theta))
         return ScaledStencil(dim, mixed, self.length)
-
-
-def multi_indices(dim: int, order: int) -> tuple[tuple[int, ...], ...]:
-    """Multi-indices of total order up to `order`, low orders first."""
-    found = []
-    for total in range(order + 1):
-        for axes in combinations_with_replacement(range(dim), total):
-            found.append(tuple(axes.count(a) for a in range(dim)))
-    return tuple(found)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,12 +8,26 @@ modes are then one small matrix product an axis.
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import lru_cache
+from itertools import combinations_with_replacement
 
 import numpy as np
 
 from gradconv.backend import NUMPY, Array, Backend
 from gradconv.kernels.base import ALL, Kernel, Operator
 from gradconv.mesh import FourierGrid
+
+
+@lru_cache(maxsize=64)
+def monomials(dim: int, degree: int) -> tuple[tuple[int, ...], ...]:
+    """All multi-indices of a degree."""
+    found = combinations_with_replacement(range(dim), degree)
+    return tuple(tuple(axes.count(a) for a in range(dim)) for axes in found)
+
+
+def multi_indices(dim: int, order: int) -> tuple[tuple[int, ...], ...]:
+    """Multi-indices of degree up to `order`, low ones first."""
+    return tuple(index for degree in range(order + 1) for index in monomials(dim, degree))
 
 
 class SeparableKernel(Kernel):

@@ -75,6 +75,8 @@ def default_line(size: int) -> np.ndarray:
 class Stencil(SeparableKernel):
     """y(x) = Σ_m w_m u(x + m h): symbol Σ_m w_m exp(i k·m h). Parameters: the weights."""
 
+    doubles = False
+
     @classmethod
     def from_weights(cls, weights: np.ndarray, dim: int, channels: int | None = None) -> Stencil:
         """Make a stencil from weights, shape ``(out, in, size, …, size)``."""

@@ -11,9 +11,9 @@ from gradconv.laws.expansion import gap_terms
 from gradconv.laws.lattice import evaluate, why_no_variance
 from gradconv.laws.law import Law, QuantityLaw, Term, VectorTerm, precedence
 from gradconv.laws.mean import mean_terms
-from gradconv.laws.variance import rms_law, variance_budget, variance_law
+from gradconv.laws.variance import rms_law, variance_expansion, variance_law
 from gradconv.laws.writing import Pieces
-from gradconv.problem import Problem
+from gradconv.problem import MEANS, Problem
 
 
 def derive(problem: Problem) -> Law:
@@ -55,7 +55,7 @@ def derive(problem: Problem) -> Law:
     try:
         terms = mean_terms(problem)
     except LawError as error:
-        missing.update(dict.fromkeys(("level_norm", "mean_gap"), str(error)))
+        missing.update(dict.fromkeys(MEANS, str(error)))
     else:
         if _logarithm_of_data(problem, terms):
             missing["level_norm"] = (
@@ -66,7 +66,7 @@ def derive(problem: Problem) -> Law:
             _add(laws, missing, pieces, "level_norm", terms)
         gaps = gap_terms(terms)
         _add(laws, missing, pieces, "mean_gap", gaps)
-    _add_spread(laws, missing, problem, gaps)
+    _add_fluctuation(laws, missing, problem, gaps)
     return Law(problem, laws, missing, partial(evaluate, problem))
 
 
@@ -86,7 +86,7 @@ def _no_law_at_all(problem: Problem) -> str | None:
 
 def _logarithm_of_data(problem: Problem, terms: tuple[VectorTerm, ...]) -> bool:
     injected = problem.setting == "coarsening" and problem.restriction.name == "injection"
-    return injected and any(t.logs and t.power == 0 for t in terms)
+    return injected and any(t.logs and t.exponent == 0 for t in terms)
 
 
 def _add(
@@ -102,7 +102,7 @@ def _add(
         missing[quantity] = str(error)
 
 
-def _add_spread(
+def _add_fluctuation(
     laws: dict[str, QuantityLaw],
     missing: dict[str, str],
     problem: Problem,
@@ -113,8 +113,8 @@ def _add_spread(
         why = why_no_variance(problem)
         if why:
             raise LawError(why)
-        budget, given = variance_budget(problem), assumptions(problem)
-        laws["variance"] = variance_law(problem, budget, given)
+        expansion, given = variance_expansion(problem), assumptions(problem)
+        laws["variance"] = variance_law(problem, expansion, given)
     except LawError as error:
         missing.update(dict.fromkeys(("variance", "rms_gap"), str(error)))
         return
@@ -122,7 +122,7 @@ def _add_spread(
         missing["rms_gap"] = missing["mean_gap"]
         return
     try:
-        laws["rms_gap"] = rms_law(problem, budget, gaps, given)
+        laws["rms_gap"] = rms_law(problem, expansion, gaps, given)
     except LawError as error:
         missing["rms_gap"] = str(error)
 
@@ -139,11 +139,9 @@ def norm_law(
     LawError
         If no term is left although the gradient is not known to be exact.
     """
-    import sympy
-
     by_power: dict[tuple[float, float, int], list[VectorTerm]] = {}
     for term in sorted(terms, key=precedence):
-        by_power.setdefault((term.power, term.fine, term.logs), []).append(term)
+        by_power.setdefault((term.exponent, term.fine_exponent, term.logs), []).append(term)
     grouped = [
         (
             key,
@@ -167,7 +165,7 @@ def norm_law(
             coefficient = float(np.sum(direction * vector))
         if found and abs(coefficient) < 1e-12 * size:
             continue
-        found.append(Term(power, fine, logs, coefficient, sympy.Float(coefficient, 8), origin))
+        found.append(Term(power, fine, logs, coefficient, origin))
     return QuantityLaw(
         quantity,
         tuple(found),

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 
 from gradconv.errors import LawError
-from gradconv.laws.ingredients import Density, Power, Transfer, flat_covariance
+from gradconv.laws.densities import Density, Exponent
 from gradconv.laws.law import VectorTerm
 from gradconv.laws.moments import Factor
 from gradconv.laws.symbols import compiled, wave_numbers
+from gradconv.laws.transfers import Transfer, flat_covariance
 from gradconv.problem import Problem
 
 Polynomial = dict[tuple[int, ...], Any]
+ORDER = 4  # powers of h kept
 NOTHING = 1e-13  # of the largest vector: rounding
 
 
@@ -23,7 +25,7 @@ def merge(terms: list[VectorTerm]) -> tuple[VectorTerm, ...]:
     """Add vectors of the same powers and drop those that are rounding; in no special order."""
     found: dict[tuple[float, float, int, str, str], np.ndarray] = {}
     for t in terms:
-        key = (round(t.power, 9), round(t.fine, 9), t.logs, t.origin, t.region)
+        key = (round(t.exponent, 9), round(t.fine_exponent, 9), t.logs, t.origin, t.region)
         found[key] = found.get(key, 0.0) + t.vector
     largest = max((float(np.abs(v).max()) for v in found.values()), default=0.0)
     return tuple(
@@ -37,13 +39,15 @@ def gap_terms(terms: tuple[VectorTerm, ...]) -> tuple[VectorTerm, ...]:
     """Terms of the gap between h and 2h: g(h) − g(2h)."""
     found = []
     for t in terms:
-        shrink = 1.0 - 2.0**t.power
+        shrink = 1.0 - 2.0**t.exponent
         if shrink:
             vector = shrink * t.vector
-            found.append(VectorTerm(t.power, t.fine, t.logs, vector, t.origin, t.region))
+            found.append(
+                VectorTerm(t.exponent, t.fine_exponent, t.logs, vector, t.origin, t.region)
+            )
         if t.logs:  # log(1/2h) = log(1/h) − log 2
-            vector = 2.0**t.power * math.log(2.0) * t.vector
-            found.append(VectorTerm(t.power, t.fine, 0, vector, t.origin, t.region))
+            vector = 2.0**t.exponent * math.log(2.0) * t.vector
+            found.append(VectorTerm(t.exponent, t.fine_exponent, 0, vector, t.origin, t.region))
     return merge(found)
 
 
@@ -101,7 +105,7 @@ def target_factors(problem: Problem) -> tuple[Factor | None, ...] | None:
 
 def pixel_covariance(problem: Problem, transfer: Transfer, density: Density) -> Any:
     """((powers of h, h_L) of a pixel's variance, lag → [(power of h, of h_L, coefficient)])."""
-    own = density.mesh_power - problem.dim  # variance of a pixel is S h^{−d}
+    own = density.mesh_exponent - problem.dim  # variance of a pixel is S h^{−d}
     if problem.setting == "refinement":
         return (own, 0.0), lambda lag: [(0.0, 0.0, 1.0 if lag == 0 else 0.0)]
     if transfer.cut:
@@ -119,8 +123,8 @@ def pixel_covariance(problem: Problem, transfer: Transfer, density: Density) -> 
     return (0.0, own), local
 
 
-def over_axes(exponents: tuple[float, ...]) -> Power:
+def over_axes(exponents: tuple[float, ...]) -> Exponent:
     """Sum of an exponent over the axes: d times it where all axes have the same."""
     if len(set(exponents)) == 1:
-        return Power(dim=exponents[0])
-    return Power(sum(exponents))
+        return Exponent(dim=exponents[0])
+    return Exponent(sum(exponents))

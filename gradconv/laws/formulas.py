@@ -16,16 +16,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradconv.errors import LawError
-from gradconv.laws.ingredients import (
+from gradconv.laws.densities import (
     Density,
-    Power,
+    Exponent,
     noise_density,
     read_density,
     signal_density,
-    transfer_of,
 )
 from gradconv.laws.integrals import Lags
-from gradconv.laws.symbols import formula_of, mesh_size, wave_numbers
+from gradconv.laws.symbols import formula_of, lives_on_grid, mesh_size, wave_numbers
+from gradconv.laws.transfers import transfer_of
 from gradconv.problem import Problem
 
 
@@ -69,16 +69,16 @@ class Meaning:
 
 
 class Piece(NamedTuple):
-    """scalar · components · h^power h_L^fine log(1/h)^logs, exponents in numbers and symbols.
+    """scalar · components · h^p h_L^q log(1/h)^r, exponents in numbers and in symbols.
 
     No components: known in numbers only.
     """
 
-    power: float
-    fine: float
+    exponent: float
+    fine_exponent: float
     logs: int
-    power_symbol: Any
-    fine_symbol: Any
+    exponent_in_symbols: Any
+    fine_exponent_in_symbols: Any
     scalar: Any
     components: tuple[Any, ...] | None
 
@@ -112,7 +112,7 @@ class Writer(ABC):
         self.symbols: dict[Any, Meaning] = {}
         self.dim = sympy.Symbol("d", positive=True, integer=True)
         self.k, self.h = wave_numbers(problem.dim), mesh_size()
-        self.grid = any(s.has(self.h) for s in self.formula.slopes)
+        self.grid = lives_on_grid(self.formula)
         self.index = self.formula.index
         self.several = self.kernel.out_channels > 1 or self.kernel.in_channels > 1
         self.pair = sympy.symbols("o i", integer=True)
@@ -186,8 +186,10 @@ class Writer(ABC):
         else:
             found = self.problem.noise.formula(square, h, self.dim)
         if found is None:  # pixels whose variance follows the signal
-            v = self.define(numeric.symbol, "mean variance of a pixel of the noise", numeric.scale)
-            return Density(numeric.scale, v, numeric.mesh_power, mesh_symbol=self.dimension())
+            v = self.define(
+                numeric.constant, "mean variance of a pixel of the noise", numeric.scale
+            )
+            return Density(numeric.scale, v, numeric.mesh_exponent, mesh_symbol=self.dimension())
         values = {**found[1], self.dim: float(self.problem.dim)}
         density = read_density(found[0], values, square, h)
         for symbol, value in found[1].items():
@@ -228,8 +230,8 @@ class Writer(ABC):
     def piece(
         self,
         density: Density,
-        power: Power,
-        fine: Power,
+        power: Exponent,
+        fine: Exponent,
         logs: int,
         scalar: Any,
         components: tuple[Any, ...],
@@ -240,8 +242,8 @@ class Writer(ABC):
             power.value(density, dim),
             fine.value(density, dim),
             logs,
-            power.symbol(density, self.dim),
-            fine.symbol(density, self.dim),
+            power.in_symbols(density, self.dim),
+            fine.in_symbols(density, self.dim),
             scalar,
             components,
         )

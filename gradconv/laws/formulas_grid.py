@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gradconv.laws.densities import Density, Exponent
 from gradconv.laws.expansion import pixel_covariance, target_factors, transfer_series
 from gradconv.laws.formulas import NoFormulaError, Piece, Writer, rational
 from gradconv.laws.grid import (
@@ -21,7 +22,6 @@ from gradconv.laws.grid import (
     scalings,
     slope_series,
 )
-from gradconv.laws.ingredients import Density, Power
 from gradconv.laws.integrals import Lags, Profile, face_integral, lag_integral
 from gradconv.laws.mellin import face_formula, lag_formula
 from gradconv.laws.moments import lattice_moment
@@ -47,7 +47,7 @@ class GridWriter(Writer):
             if not density.origin:
                 zero = only_origin(problem, density)
                 for piece in self._inner_pieces(zero, origin, density):
-                    if piece.power == piece.fine == 0:
+                    if piece.exponent == piece.fine_exponent == 0:
                         yield piece
             return
         yield from self._inner_pieces(density, origin, density)
@@ -87,7 +87,7 @@ class GridWriter(Writer):
             )
             if not any(components):
                 continue
-            power, fine = Power(part.power, mesh=1.0), Power(part.fine)
+            power, fine = Exponent(part.exponent, mesh=1.0), Exponent(part.fine_exponent)
             if moment != 0:
                 yield self.piece(whole, power, fine, 0, sign * moment, components)
             if pole != 0:
@@ -138,7 +138,7 @@ class GridWriter(Writer):
         if value == 0 and pole == 0:
             return sympy.Integer(0), sympy.Integer(0)
         if density.modes is not None and not np.any(density.modes):
-            return -density.symbol, sympy.Integer(0)
+            return -density.constant, sympy.Integer(0)
         if self._symmetric(origin, factors is not None):
             mu = tuple(sorted(mu, reverse=True))
         letter = "N" if origin == "noise" else ("C" if factors is not None else "M")
@@ -160,7 +160,7 @@ class GridWriter(Writer):
         size *= (2 * sympy.pi) ** sum(mu) / sympy.Integer(2) ** (sum(mu) // 2)
         size *= (-density.shift_symbol) ** i / sympy.factorial(i)
         whole = sympy.pi ** (self.dimension() / 2) / sympy.gamma(density.alpha_symbol / 2)
-        return 2 * density.symbol * size * whole
+        return 2 * density.constant * size * whole
 
     def _symmetric(self, origin: str, weighted: bool) -> bool:
         """Whether the axes can be exchanged."""
@@ -186,7 +186,7 @@ class GridWriter(Writer):
 
         seen: dict[Any, LagPart] = {}
         for part in parts:
-            key = (part.kind, part.step, part.power, part.fine, part.logs, part.slopes)
+            key = (part.kind, part.step, part.exponent, part.fine_exponent, part.logs, part.slopes)
             seen.setdefault((*key, part.target, part.choices), part)
         profile = None
         if not density.flat:
@@ -201,7 +201,12 @@ class GridWriter(Writer):
                 components = self._parameter_lags(part, table, only_zero)
             vector = tuple(s * c for s, c in zip(scale, components, strict=True))
             yield self.piece(
-                density, part.power, part.fine, part.logs, sympy.sympify(sign * scalar), vector
+                density,
+                part.exponent,
+                part.fine_exponent,
+                part.logs,
+                sympy.sympify(sign * scalar),
+                vector,
             )
 
     def _stencil_lags(self, part: LagPart, table: Any, only_zero: bool) -> Any:
@@ -251,7 +256,7 @@ class GridWriter(Writer):
             return self._flat_constant(density, part)
         assert profile is not None
         alpha, tail = density.alpha_symbol + 2 * i, density.alpha + 2 * i
-        ratio = density.symbol * (-density.shift_symbol) ** i / sympy.factorial(i)
+        ratio = density.constant * (-density.shift_symbol) ** i / sympy.factorial(i)
         ratio *= sympy.prod([density.alpha_symbol / 2 + n for n in range(i)])
         mark = (f"{i}" if i else "") + ("_u" if origin == "signal" else "")
         uses = (*density.alpha_symbol.free_symbols, self.dimension())
@@ -303,14 +308,14 @@ class GridWriter(Writer):
             line = [sum(c for x, y, c in row(lag) if (x, y) == (a, b)) for lag in range(reach + 1)]
             rows.append((a, line))
         if not any(any(line[1:]) for _, line in rows):
-            return density.symbol * sympy.prod([rational(x[1][0]) for x in rows]), None, True
+            return density.constant * sympy.prod([rational(x[1][0]) for x in rows]), None, True
         bases = []
         for a, line in rows:
             base = sympy.IndexedBase(f"r_{a:g}".replace("-", "").replace(".", "p"))
             text = f"covariance of restricted pixels an axis, at a lag in cells: factor of h^{a:g}"
             bases.append(self.define(base, text, np.array([*line, *line[:0:-1]])))
         return (
-            density.symbol,
+            density.constant,
             lambda lag: sympy.prod([base[x] for base, x in zip(bases, lag, strict=True)]),
             False,
         )

@@ -7,18 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from gradconv.laws.aliases import WeightPart, alias_target, replica_sum, side_factor
+from gradconv.laws.densities import Density, Exponent, signal_density
 from gradconv.laws.formulas import NoFormulaError, Piece, Writer, rational
-from gradconv.laws.ingredients import Density, Power, signal_density
 from gradconv.laws.integrals import Profile, lag_integral
 from gradconv.laws.mellin import lag_formula
-from gradconv.laws.physical import (
-    WeightPart,
-    alias_target,
-    lattice_reach,
-    replica_sum,
-    side_factor,
-    weight_parts,
-)
+from gradconv.laws.physical import lattice_reach, weight_parts
 
 
 class PhysicalWriter(Writer):
@@ -35,7 +29,7 @@ class PhysicalWriter(Writer):
         target = self._target(j, at) if origin == "signal" else 0
         products = self._products(origin, at, target)
         spectrum, folded = None, None
-        sides: dict[Power, Any] = {}
+        sides: dict[Exponent, Any] = {}
         for part in weight_parts(self.problem, self.transfer, density, origin):
             base = [sympy.Abs(at[k]) if part.absolute else at[k] for k in self.k]
             weight = sum(
@@ -48,7 +42,7 @@ class PhysicalWriter(Writer):
                 scalar, own = spectrum
                 weight = weight * own
             elif part.kind == "origin":
-                scalar = -density.symbol
+                scalar = -density.constant
             else:
                 scalar = self._alias_constant(density, part, origin)
             own_products = products
@@ -60,19 +54,19 @@ class PhysicalWriter(Writer):
             if part.axes is not None:
                 weight = weight * self._sets_of_axes(j, *part.axes)
                 if not self.index:  # one sum over the modes for all sets of axes
-                    weight = weight * scalar / density.symbol
-                    sides[part.power] = sides.get(part.power, 0) + weight
+                    weight = weight * scalar / density.constant
+                    sides[part.exponent] = sides.get(part.exponent, 0) + weight
                     continue
             if part.kind == "origin":
                 components = _origin(products, j)
             else:
                 components = tuple(_collapse(weight * p, j) for p in own_products)
             vector = tuple(s * c for s, c in zip(self.scales(), components, strict=True))
-            yield self.piece(density, part.power, part.fine, 0, scalar, vector)
+            yield self.piece(density, part.exponent, part.fine_exponent, 0, scalar, vector)
         for power, weight in sides.items():
             components = tuple(_collapse(weight * p, j) for p in folded or ())
             vector = tuple(s * c for s, c in zip(self.scales(), components, strict=True))
-            yield self.piece(density, power, Power(), 0, density.symbol, vector)
+            yield self.piece(density, power, Exponent(), 0, density.constant, vector)
 
     def at_origin(self) -> tuple[Any, ...]:
         """The term j = 0."""
@@ -141,7 +135,7 @@ class PhysicalWriter(Writer):
         body = (density.shift_symbol + square) ** (-density.alpha_symbol / 2)
         if not density.origin:
             body = sympy.Piecewise((body, sympy.Ne(square, 0)), (0, True))
-        return density.symbol, body
+        return density.constant, body
 
     def _mode_reach(self) -> int:
         if self.index:
@@ -155,24 +149,24 @@ class PhysicalWriter(Writer):
 
         alpha, kind, two_r = density.alpha_symbol, part.kind, 2 * self.transfer.smoothing
         if kind == "flat":
-            return density.symbol
+            return density.constant
         if kind == "axis":
-            return 2 * sympy.zeta(alpha + two_r) * density.symbol / (2 * sympy.pi) ** two_r
+            return 2 * sympy.zeta(alpha + two_r) * density.constant / (2 * sympy.pi) ** two_r
         if part.axes is not None:
             m = sympy.Integer(part.axes[0])
             factor = side_factor(kind, alpha, density.shift_symbol, m, 2 * sympy.pi)
-            return density.symbol * factor / sympy.Integer(4) ** two_r
+            return density.constant * factor / sympy.Integer(4) ** two_r
         own = "" if origin == "noise" else "_u"
         if kind == "band":
-            return density.symbol * self._band("B" + own, alpha, density.alpha)
+            return density.constant * self._band("B" + own, alpha, density.alpha)
         if kind == "replica":
-            return density.symbol * self._replicas("Z" + own, alpha, density.alpha)
+            return density.constant * self._replicas("Z" + own, alpha, density.alpha)
         lift = -alpha * density.shift_symbol / 2
         if kind == "raised band":
-            return density.symbol * lift * self._band("B_2" + own, alpha + 2, density.alpha + 2)
+            return density.constant * lift * self._band("B_2" + own, alpha + 2, density.alpha + 2)
         if kind == "curved":
             lift = alpha * (alpha + 2 - self.dimension()) / (8 * sympy.pi**2 * self.dimension())
-        return density.symbol * lift * self._replicas("Z_2" + own, alpha + 2, density.alpha + 2)
+        return density.constant * lift * self._replicas("Z_2" + own, alpha + 2, density.alpha + 2)
 
     def _band(self, name: str, symbol: Any, alpha: float) -> Any:
         """Integral of the tail over the data's modes."""

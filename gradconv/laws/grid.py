@@ -13,18 +13,20 @@ from scipy.special import gamma
 
 from gradconv.errors import LawError
 from gradconv.kernels import KernelFormula
+from gradconv.laws.densities import Density, Exponent
 from gradconv.laws.expansion import (
+    ORDER,
     Polynomial,
     over_axes,
     pixel_covariance,
     target_factors,
     transfer_series,
 )
-from gradconv.laws.ingredients import ORDER, Density, Power, Transfer
 from gradconv.laws.integrals import Lags, Profile, face_integral, lag_integral
 from gradconv.laws.law import VectorTerm
 from gradconv.laws.moments import lattice_moment
 from gradconv.laws.symbols import compiled, kernel_values, mesh_size, wave_numbers
+from gradconv.laws.transfers import Transfer
 from gradconv.problem import Problem
 
 Slopes = dict[int, Polynomial]
@@ -39,7 +41,7 @@ def grid_terms(
         found = [_lag_term(part, density, origin) for part in parts]
         if not density.origin:  # without the mode k = 0
             inner = _grid_inner(problem, formula, transfer, only_origin(problem, density), origin)
-            found += [t for t in inner if t.power == t.fine == 0]
+            found += [t for t in inner if t.exponent == t.fine_exponent == 0]
         return found
     found = _grid_inner(problem, formula, transfer, density, origin)
     if not density.finite:
@@ -51,7 +53,7 @@ def grid_terms(
 def only_origin(problem: Problem, density: Density) -> Density:
     """Minus the mode j = 0."""
     zero = np.zeros((1, problem.dim))
-    return Density(density.scale, density.symbol, modes=zero, power=np.array([-density.scale]))
+    return Density(density.scale, density.constant, modes=zero, power=np.array([-density.scale]))
 
 
 @lru_cache(maxsize=256)
@@ -94,7 +96,7 @@ class InnerPart(NamedTuple):
 
     Parameters
     ----------
-    power, fine : float
+    exponent, fine_exponent : float
         Exponents of h and h_L.
     weight : float
         Coefficient in the restriction's transfer.
@@ -105,8 +107,8 @@ class InnerPart(NamedTuple):
         Exponents of k in the moment.
     """
 
-    power: float
-    fine: float
+    exponent: float
+    fine_exponent: float
     weight: float
     slope: tuple[int, Lags]
     symbol: tuple[int, Lags] | None
@@ -156,12 +158,12 @@ def _grid_inner(
             sign, right = gain**2, np.einsum("oip,p->oi", theta, others)[:, :, None]
             value, pole = lattice_moment(density, part.total, None)
         vector = part.weight * left * right
-        power = part.power + density.mesh_power
+        power = part.exponent + density.mesh_exponent
         mixed = sign * scale * (vector * value).real
-        found.append(VectorTerm(power, part.fine, 0, mixed, origin, "inner"))
+        found.append(VectorTerm(power, part.fine_exponent, 0, mixed, origin, "inner"))
         if pole:
             logs = 2.0 * pole * sign * scale * np.real(vector)
-            found.append(VectorTerm(power, part.fine, 1, logs, origin, "inner"))
+            found.append(VectorTerm(power, part.fine_exponent, 1, logs, origin, "inner"))
     return found
 
 
@@ -230,7 +232,7 @@ class LagPart(NamedTuple):
         end of the band: kink and nyquist (`face_integral`), band, pole, far.
     step : int
         i of the term |j|^{−α−2i} of the spectrum's tail.
-    power, fine : Power
+    exponent, fine_exponent : Exponent
         Exponents of h and h_L.
     logs : int
         Exponent of log(1/h).
@@ -248,8 +250,8 @@ class LagPart(NamedTuple):
 
     kind: str
     step: int
-    power: Power
-    fine: Power
+    exponent: Exponent
+    fine_exponent: Exponent
     logs: int
     slopes: float
     lag: Lags
@@ -263,7 +265,7 @@ _REGION = {"flat": "flat", "outer": "outer"}
 
 def _lag_term(part: LagPart, density: Density, origin: str) -> VectorTerm:
     dim = len(part.lag)
-    power, fine = part.power.value(density, dim), part.fine.value(density, dim)
+    power, fine = part.exponent.value(density, dim), part.fine_exponent.value(density, dim)
     region = _REGION.get(part.kind, "boundary")
     return VectorTerm(power, fine, part.logs, part.vector, origin, region)
 
@@ -273,7 +275,7 @@ def flat_parts(
 ) -> Iterator[LagPart]:
     """Independent pixels: Σ_δ A_δ Cov(δ), the covariance of the restricted noise in cells."""
     covariance = pixel_covariance(problem, transfer, density)
-    own, none = Power(dim=-1.0, mesh=1.0), Power()
+    own, none = Exponent(dim=-1.0, mesh=1.0), Exponent()
     variance = (own, none) if problem.setting == "refinement" else (none, own)
     for power, lag, vector in lag_coefficients(problem, formula):
         # Cov = variance of a pixel times a product over the axes of sums of powers
@@ -334,7 +336,7 @@ def outer_parts(
             break
         if coefficients is None:
             lowest = -2.0 * max(scalings(problem, formula))
-            if tail - dim + density.mesh_power + lowest > ORDER:
+            if tail - dim + density.mesh_exponent + lowest > ORDER:
                 break
             profile = outer_profile(problem, transfer, origin)
             gain = problem.noise.gain if origin == "signal" else 1.0
@@ -348,11 +350,11 @@ def outer_parts(
         ratio = (-density.shift) ** i / math.factorial(i)
         ratio *= float(gamma(alpha / 2 + i) / gamma(alpha / 2)) * density.scale
         for slopes, lag, target, vector in coefficients:
-            power = Power(slopes + 2 * i, 1.0, -1.0, 1.0)
+            power = Exponent(slopes + 2 * i, 1.0, -1.0, 1.0)
             if power.value(density, dim) > ORDER:
                 continue
             amount = ratio * vector
-            part = LagPart("outer", i, power, Power(), 0, slopes, lag, target, amount)
+            part = LagPart("outer", i, power, Exponent(), 0, slopes, lag, target, amount)
             yield part._replace(vector=lag_integral(tail, lag, profile) * amount)
             yield from _edges(problem, transfer, origin, tail, part, profile)
 
@@ -380,18 +382,22 @@ def _edges(
     """Corrections from where the modes end: the sum there is a trapezoidal rule with a kink."""
     lag, dim = part.lag, len(part.lag)
 
-    def correction(kind: str, size: float, power: Power, fine: Power, logs: int = 0) -> LagPart:
+    def correction(
+        kind: str, size: float, power: Exponent, fine: Exponent, logs: int = 0
+    ) -> LagPart:
         vector = size * part.vector
-        return part._replace(kind=kind, power=power, fine=fine, logs=logs, vector=vector)
+        return part._replace(
+            kind=kind, exponent=power, fine_exponent=fine, logs=logs, vector=vector
+        )
 
     if profile.kind == "band" and profile.width == 0.5:
         kink = -tail / 12.0 * face_integral(tail + 2.0, lag, profile)
-        yield correction("kink", kink, part.power.plus(2.0), part.fine)
+        yield correction("kink", kink, part.exponent.plus(2.0), part.fine_exponent)
         if transfer.cut and (problem.setting == "coarsening" or origin == "signal"):
             # a quarter of each end's power instead of a half
             missing = -0.5 * face_integral(tail, lag, profile)
-            yield correction("nyquist", missing, part.power.plus(1.0), part.fine)
-    own, rest = Power(part.slopes, mesh=1.0), Power(2.0 * part.step, 1.0, -1.0)
+            yield correction("nyquist", missing, part.exponent.plus(1.0), part.fine_exponent)
+    own, rest = Exponent(part.slopes, mesh=1.0), Exponent(2.0 * part.step, 1.0, -1.0)
     if profile.kind == "all" and not any(lag):
         # the variance of a pixel is that of the data's own mesh, whatever h
         pole = lattice_moment(Density(1.0, 1, alpha=tail, origin=False), lag, None)[1]
@@ -403,7 +409,7 @@ def _edges(
                 "that scale with h: the logarithm is that of h_L"
             )
         if pole:  # its logarithm is that of h_L, not of h
-            yield correction("pole", -2.0 * pole, own, Power(), 1)
+            yield correction("pole", -2.0 * pole, own, Exponent(), 1)
     elif profile.kind == "all":
         axes = [a for a, x in enumerate(lag) if x]
         if len(axes) == 1:  # along an axis the end of the data's band is felt far away

@@ -8,6 +8,10 @@ those modes, and signs s = +1 (fine) and −1 (coarse), Isserlis' theorem gives
 
 for Gaussian data; independent pixels with a fourth cumulant κ₄ add κ₄ Σ_x B_xx², B the gap as a
 quadratic form in the pixels. See `gradconv.laws.pairs` for the covariances.
+
+What is summed here shares the data with the measured means (a signal's fields or spectrum), but no
+code, with one exception: noise that follows a fixed signal from pixel to pixel enters both by
+`gradconv.gradient.expectation.noise_spectra`, so that their agreement says nothing of that part.
 """
 
 from __future__ import annotations
@@ -19,15 +23,14 @@ import numpy as np
 from gradconv.errors import unknown_name
 from gradconv.fields import PixelLaw
 from gradconv.gradient.inputs import InputSource
-from gradconv.laws.pairs import LevelPair, fold, level_pairs, slots
+from gradconv.laws.pairs import LevelPair, level_pairs, slots
 from gradconv.laws.symbols import KernelValues, closed_box, kernel_values, on_mesh
 from gradconv.mesh import MeshHierarchy
-from gradconv.problem import Problem
+from gradconv.problem import MEANS, QUANTITIES, Problem
 from gradconv.restriction import LocalRestriction
 
 BLOCK = 2**21  # numbers that a block of classes may hold at once
-ROUNDING = 1e-14  # of the terms that cancel in a variance
-QUANTITIES = ("level_norm", "mean_gap", "variance", "rms_gap")
+CANCELLED = 1e-14  # of the terms that cancel in a variance: what is left is rounding
 
 
 def evaluate(
@@ -57,7 +60,7 @@ def evaluate(
         if quantity not in QUANTITIES:
             raise unknown_name("quantity", quantity, QUANTITIES)
     if why_no_variance(problem) is not None:
-        wanted = {q: v for q, v in wanted.items() if q in ("level_norm", "mean_gap")}
+        wanted = {q: v for q, v in wanted.items() if q in MEANS}
     found = {}
     most = max((v for q, v in wanted.items() if q != "variance"), default=0)
     flat = np.zeros((0, 1))
@@ -148,7 +151,7 @@ def _deterministic(kernel: KernelValues, x: np.ndarray, y: np.ndarray) -> np.nda
 def why_no_variance(problem: Problem) -> str | None:
     """Why the variance of a problem has no formula here; None if it has one."""
     noise = problem.noise
-    if isinstance(noise, PixelLaw) and noise.excess is None:
+    if isinstance(noise, PixelLaw) and noise.fourth_cumulant is None:
         return (
             f"noise {noise.name} depends on the signal from pixel to pixel: its fourth moments "
             "do not follow from spectra"
@@ -187,7 +190,7 @@ def gap_variances(
         if isinstance(problem.noise, PixelLaw):
             variance += _fourth_cumulant(problem, fine, coarse, pair)
         # terms of the two levels cancel: what is left of them by rounding is no variance
-        found.append(float(variance) if variance > ROUNDING * size else 0.0)
+        found.append(float(variance) if variance > CANCELLED * size else 0.0)
         coarse = fine
     return np.array(found)
 
@@ -287,7 +290,7 @@ def _fourth_cumulant(
 ) -> float:
     """κ₄ Σ_x B_xx² over the pixels that the noise is drawn on."""
     assert isinstance(problem.noise, PixelLaw)
-    assert problem.noise.excess is not None
+    assert problem.noise.fourth_cumulant is not None
     dim = problem.dim
     maps = []
     for kernel, n, taps in (
@@ -304,15 +307,13 @@ def _fourth_cumulant(
     difference = np.tile(first, tile) - second
     blocks = float(pair.base // double) ** dim
     # channels: x_i x_i' with i ≠ i' has no diagonal
-    return float(problem.noise.excess * blocks * np.sum(difference**2))
+    return float(problem.noise.fourth_cumulant * blocks * np.sum(difference**2))
 
 
-def _diagonal(
-    lags: np.ndarray, taps: tuple[tuple[int, ...], tuple[float, ...]], factor: int, dim: int
-) -> np.ndarray:
+def _diagonal(lags: np.ndarray, taps: dict[int, float], factor: int, dim: int) -> np.ndarray:
     """B_xx by remainder of the pixel's position, shape ``(out, in, p, factor, …)``."""
     reach: dict[int, np.ndarray] = {}
-    for offset, weight in zip(*taps, strict=True):
+    for offset, weight in taps.items():
         block, remainder = divmod(offset, factor)
         reach.setdefault(-block, np.zeros(factor))[remainder] += weight
     total = np.zeros((*lags.shape[:3], *(factor,) * dim))
@@ -327,6 +328,3 @@ def _diagonal(
                 product = product * (reach[keys[a]] * reach[keys[b]]).reshape(shape)
             total += lags[(..., *apart)].reshape(*lags.shape[:3], *(1,) * dim) * product
     return total
-
-
-__all__ = ["evaluate", "fold", "gap_variances", "mean_gradients", "why_no_variance"]

@@ -27,39 +27,36 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Term:
-    """One term C h^power h_L^fine log(1/h)^logs.
+    """One term C h^exponent h_L^fine_exponent log(1/h)^logs.
 
     Parameters
     ----------
-    power : float
+    exponent : float
         Exponent of h.
-    fine : float
+    fine_exponent : float
         Exponent of h_L, the mesh size of the data (0 in the refinement setting).
     logs : int
-        Exponent of log(1/h): 0 or 1.
+        Exponent of log(1/h): 0 or 1, in the square of an rms gap up to 2.
     coefficient : float
         C; positive for the leading term of a norm, signed for a correction.
-    symbol : sympy.Expr
-        C as a sympy number; in symbols it is in the law's expression.
     origin : str
         What it comes from: signal, noise, signal x noise.
     """
 
-    power: float
-    fine: float
+    exponent: float
+    fine_exponent: float
     logs: int
     coefficient: float
-    symbol: sympy.Expr
     origin: str
 
 
 @dataclass(frozen=True)
 class VectorTerm:
-    """v h^power h_L^fine log(1/h)^logs in the mean gradient.
+    """v h^exponent h_L^fine_exponent log(1/h)^logs in the mean gradient.
 
     Parameters
     ----------
-    power, fine : float
+    exponent, fine_exponent : float
         Exponents of h and of the mesh size h_L of the data.
     logs : int
         0 or 1.
@@ -72,8 +69,8 @@ class VectorTerm:
         frequencies of a cell), flat (a covariance in closed form), alias, boundary.
     """
 
-    power: float
-    fine: float
+    exponent: float
+    fine_exponent: float
     logs: int
     vector: np.ndarray
     origin: str
@@ -82,7 +79,7 @@ class VectorTerm:
 
 def precedence(term: VectorTerm) -> tuple[float, float, int]:
     """Sort key: the larger term first, for h_L = h/λ with λ large and h small."""
-    return term.power + term.fine, -term.power, -term.logs
+    return term.exponent + term.fine_exponent, -term.exponent, -term.logs
 
 
 class Writes(Protocol):
@@ -173,11 +170,11 @@ class QuantityLaw:
     @property
     def order(self) -> float:
         """Signed leading exponent of h; infinite where no power is left (zero to all orders)."""
-        return self.terms[0].power if self.terms else float("inf")
+        return self.terms[0].exponent if self.terms else float("inf")
 
     @property
     def logs(self) -> int:
-        """Power of log(1/h) in the leading term."""
+        """Exponent of log(1/h) in the leading term."""
         return self.terms[0].logs if self.terms else 0
 
     def coefficient(self, fine_h: float | None = None) -> float:
@@ -187,32 +184,38 @@ class QuantityLaw:
         ----------
         fine_h : float, optional
             Mesh size of the data; needed where the constant contains it.
+
+        Raises
+        ------
+        InputError
+            If it is needed and missing.
         """
         if not self.terms:
             return 0.0
         lead = self.terms[0]
-        if lead.fine == 0:
+        if lead.fine_exponent == 0:
             return lead.coefficient
         if fine_h is None:
             raise InputError(
                 f"`fine_h` must be given: the constant of the {self.quantity} contains the mesh "
                 "size of the data; got None"
             )
-        return float(lead.coefficient * fine_h**lead.fine)
+        return float(lead.coefficient * fine_h**lead.fine_exponent)
 
     def asymptote(self, h: np.ndarray, fine_h: float) -> np.ndarray:
         """All terms together at mesh sizes h, shape as `h`: for a norm that of the vectors' sum."""
         h = np.asarray(h, dtype=float)
         if not self.vectors:
             scalars = (
-                t.coefficient * h**t.power * fine_h**t.fine * np.log(1.0 / h) ** t.logs
+                t.coefficient * h**t.exponent * fine_h**t.fine_exponent * np.log(1.0 / h) ** t.logs
                 for t in self.squares or self.terms
             )
             total = np.asarray(sum(scalars, start=np.zeros_like(h)))
             return np.sqrt(total) if self.squares else total
         total = sum(
             np.multiply.outer(
-                h**t.power * fine_h**t.fine * np.log(1.0 / h) ** t.logs, t.vector.ravel()
+                h**t.exponent * fine_h**t.fine_exponent * np.log(1.0 / h) ** t.logs,
+                t.vector.ravel(),
             )
             for t in self.vectors
         )
@@ -250,6 +253,8 @@ class Law:
         By quantity.
     missing : mapping of str to str
         Quantities without a law in powers of h, and why.
+    evaluator : callable, optional
+        Takes a hierarchy and levels as `evaluate` does, and gives the full law.
     """
 
     problem: Problem

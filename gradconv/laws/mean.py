@@ -17,19 +17,20 @@ from functools import lru_cache
 
 import numpy as np
 
-from gradconv.laws.expansion import merge
-from gradconv.laws.grid import grid_terms
-from gradconv.laws.ingredients import (
+from gradconv.laws.aliases import aliases_known
+from gradconv.laws.densities import (
     Density,
     Keyed,
     check_channels,
     noise_density,
     signal_density,
-    transfer_of,
 )
+from gradconv.laws.expansion import merge
+from gradconv.laws.grid import grid_terms
 from gradconv.laws.law import VectorTerm
-from gradconv.laws.physical import aliases_known, physical_terms
-from gradconv.laws.symbols import formula_of, kernel_values, mesh_size
+from gradconv.laws.physical import physical_terms
+from gradconv.laws.symbols import formula_of, kernel_values, lives_on_grid
+from gradconv.laws.transfers import transfer_of
 from gradconv.problem import Problem
 
 KEPT = 4096  # parts in memory
@@ -63,7 +64,7 @@ def mean_terms(problem: Problem) -> tuple[VectorTerm, ...]:
     if signal is not None and not (grid or signal.finite or transfer.cut):
         # of the signal's own aliases the first orders are expanded, or none
         known = aliases_known(problem, transfer, signal)
-        terms = [t for t in terms if t.power + t.fine < known]
+        terms = [t for t in terms if t.exponent + t.fine_exponent < known]
     return merge(terms)
 
 
@@ -75,8 +76,7 @@ def _kernel(problem: Problem) -> Keyed:
 
 @lru_cache(maxsize=KEPT)
 def _lives_on_grid(kernel: Keyed) -> bool:
-    slopes = formula_of(kernel.problem.convolution).slopes
-    return any(s.has(mesh_size()) for s in slopes)
+    return lives_on_grid(formula_of(kernel.problem.convolution))
 
 
 def _density(problem: Problem, origin: str) -> Density | None:

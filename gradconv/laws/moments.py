@@ -16,13 +16,14 @@ import numpy as np
 from scipy.special import gamma
 
 from gradconv.errors import LawError
-from gradconv.laws.ingredients import Density
+from gradconv.laws.densities import Density
 
 Factor = Callable[[np.ndarray], np.ndarray]
 Monomial = tuple[int, ...]
 
 POISSON = 0.05  # below this s a theta sum is its Gaussian integral to 1e-80
-_REACH = 45.0  # exp(-45) is nothing
+REACH = 45.0  # exp(-45) is nothing
+MODES = 1024  # modes an axis of a weighted theta sum
 _PANEL = np.polynomial.legendre.leggauss(20)
 
 
@@ -87,7 +88,7 @@ def _plain_moment(
     )
     zero = 1.0 if total == 0 else 0.0
     split = min(1.0, 1.0 / shift) if shift else 1.0
-    points = np.linspace(math.log(split), math.log(_REACH / (1.0 + shift)) + 0.5, 40)
+    points = np.linspace(math.log(split), math.log(REACH / (1.0 + shift)) + 0.5, 40)
     x, w = panels(points)
     s = np.exp(x)
     theta = np.prod([theta_sum(s, nu) for nu in mu], axis=0)
@@ -123,39 +124,36 @@ def theta_sum(s: np.ndarray, nu: int) -> np.ndarray:
     return np.where(s < POISSON, low, direct)
 
 
-LARGEST = 1024  # modes an axis of a weighted theta sum
-
-
 @lru_cache(maxsize=4096)
 def _weighted_moment(density: Density, mu: Monomial, factors: tuple[Factor | None, ...]) -> complex:
     """Moment with a target's multiplier: theta sums with weights, for convergent sums only."""
     alpha, shift = density.alpha, density.shift
-    j = np.arange(-LARGEST, LARGEST + 1)
+    j = np.arange(-MODES, MODES + 1)
     k = 2.0 * np.pi * j
-    lowest = _REACH / LARGEST**2
+    lowest = REACH / MODES**2
     weights = []
     for nu, factor in zip(mu, factors, strict=True):
         values = k.astype(complex) ** nu
         if factor is not None:
             values = values * factor(k)
-        if not np.all(np.isfinite(values)) or np.abs(values[-1]) > 1e3 * LARGEST ** (nu + 2):
+        if not np.all(np.isfinite(values)) or np.abs(values[-1]) > 1e3 * MODES ** (nu + 2):
             raise LawError(
                 "`target` must have a bounded multiplier for a law with a signal of infinitely "
                 "many modes; this one amplifies without bound"
             )
         weights.append(values)
-    x, w = panels(np.linspace(math.log(lowest), math.log(_REACH / (1 + shift)) + 0.5, 60))
+    x, w = panels(np.linspace(math.log(lowest), math.log(REACH / (1 + shift)) + 0.5, 60))
     s = np.exp(x)
     product = np.ones(len(s), dtype=complex)
     origin = 1.0 + 0j
     for values in weights:
-        folded = values[LARGEST:].copy()
-        folded[1:] += values[:LARGEST][::-1]
-        product *= _gaussians(tuple(s)) @ folded
-        origin *= values[LARGEST]
+        folded = values[MODES:].copy()
+        folded[1:] += values[:MODES][::-1]
+        product *= gaussians(tuple(s)) @ folded
+        origin *= values[MODES]
     terms = w * s ** (alpha / 2) * np.exp(-shift * s) * (product - origin)
     value = complex(np.sum(terms))
-    # j = 0 over all s; the piece below `lowest` belongs to modes beyond LARGEST
+    # j = 0 over all s; the piece below `lowest` belongs to modes beyond MODES
     value += origin * _incomplete(alpha / 2, shift, lowest)
     value /= gamma(alpha / 2)
     if shift and density.origin:
@@ -166,9 +164,9 @@ def _weighted_moment(density: Density, mu: Monomial, factors: tuple[Factor | Non
 
 
 @lru_cache(maxsize=8)
-def _gaussians(nodes: tuple[float, ...]) -> np.ndarray:
-    """exp(−s j²) for 0 ≤ j ≤ `LARGEST`, shape ``(nodes, modes)``."""
-    return np.asarray(np.exp(-np.multiply.outer(nodes, np.arange(LARGEST + 1.0) ** 2)))
+def gaussians(nodes: tuple[float, ...]) -> np.ndarray:
+    """exp(−s j²) for 0 ≤ j ≤ `MODES`, shape ``(nodes, modes)``."""
+    return np.asarray(np.exp(-np.multiply.outer(nodes, np.arange(MODES + 1.0) ** 2)))
 
 
 def _incomplete(power: float, shift: float, lowest: float) -> float:

@@ -16,14 +16,14 @@ import numpy as np
 from gradconv.errors import LawError
 from gradconv.fields import PixelLaw, RandomField
 from gradconv.gradient.inputs import InputSource
-from gradconv.laws.ingredients import read_density
+from gradconv.laws.densities import read_density
 from gradconv.laws.symbols import TWO_PI, compiled, taps_transfer, target_values
 from gradconv.mesh import Mesh, MeshHierarchy
 from gradconv.problem import Problem
 from gradconv.restriction import LocalRestriction
 
-Taps = tuple[tuple[int, ...], tuple[float, ...]]
-POINT: Taps = ((0,), (1.0,))
+Taps = dict[int, float]
+POINT: Taps = {0: 1.0}
 
 
 def fold(spectrum: np.ndarray, n: int, dim: int) -> np.ndarray:
@@ -130,7 +130,7 @@ class LevelPair:
     base : int
         Cells of the mesh that the noise is drawn on.
     fine_taps, coarse_taps
-        How the levels read the pixels of that mesh, an axis.
+        How the levels read the pixels of that mesh: weights by offset, an axis.
     """
 
     dim: int
@@ -194,7 +194,9 @@ def level_pairs(
         signal = cross = target = None
         if isinstance(problem.signal, RandomField):
             signal, cross, target = _signal(problem, problem.signal, n, base)
-        point = refining or not isinstance(problem.restriction, LocalRestriction)
+        taps = [POINT, POINT]
+        if isinstance(problem.restriction, LocalRestriction) and not refining:
+            taps = [problem.restriction.route_taps(base // m, problem.route) for m in (n, n // 2)]
         pairs.append(
             LevelPair(
                 problem.dim,
@@ -206,8 +208,7 @@ def level_pairs(
                 fine,
                 coarse,
                 base,
-                POINT if point else route_taps(problem, base // n),
-                POINT if point else route_taps(problem, 2 * base // n),
+                *taps,
             )
         )
     return pairs
@@ -216,27 +217,9 @@ def level_pairs(
 def varies_by_pixel(problem: Problem) -> bool:
     """Whether the noise's variance follows a fixed signal from pixel to pixel."""
     noise = problem.noise
-    return isinstance(noise, PixelLaw) and noise.excess is None and not problem.signal.random
-
-
-def route_taps(problem: Problem, factor: int) -> Taps:
-    """Taps an axis from the finest mesh down by `factor`, along the problem's route."""
-    restriction = problem.restriction
-    assert isinstance(restriction, LocalRestriction)
-    if factor == 1:
-        return POINT
-    if problem.route == "direct":
-        return restriction.taps(factor)
-    weights = {0: 1.0}
-    for _ in range(factor.bit_length() - 1):
-        longer: dict[int, float] = {}
-        for coarse, weight in weights.items():
-            for offset, inner in zip(*restriction.taps(2), strict=True):
-                # a coarse pixel at 2·coarse + offset of the next finer mesh
-                place = 2 * coarse + offset
-                longer[place] = longer.get(place, 0.0) + weight * inner
-        weights = longer
-    return tuple(weights), tuple(weights.values())
+    return (
+        isinstance(noise, PixelLaw) and noise.fourth_cumulant is None and not problem.signal.random
+    )
 
 
 def _line_transfer(problem: Problem, base: int, n: int) -> np.ndarray:
@@ -319,7 +302,7 @@ def density_values(problem: Problem, n: int) -> np.ndarray:
     formula = problem.noise.formula(square, h, sympy.Integer(dim))
     if formula is None:
         mean_square = _mean_square(problem, mesh)
-        return np.full(mesh.shape, float(problem.noise.power(mesh, 0.0, mean_square)))
+        return np.full(mesh.shape, float(problem.noise.spectrum(mesh, square=mean_square)))
     expression, values = formula
     j = np.fft.fftfreq(n, 1.0 / n).round()
     squares = sum(np.meshgrid(*[j * j] * dim, indexing="ij", sparse=True))
@@ -383,7 +366,11 @@ def _signal(
 def _position_dependent(
     problem: Problem, hierarchy: MeshHierarchy, level: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean noise power where pixels or the restriction depend on the position."""
+    """Mean power of noise that follows a fixed signal from pixel to pixel.
+
+    It is taken from the gradient's expectation, which the measured mean rests on as well: for this
+    part of a mean their agreement says nothing.
+    """
     from gradconv.gradient.expectation import noise_spectra
 
     spectra = noise_spectra(problem, hierarchy, InputSource(problem, hierarchy, 0))

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradconv.laws.law import Law, QuantityLaw
+from gradconv.problem import QUANTITIES
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 SCHEMA = "gradconv.law/1"
-QUANTITIES = ("level_norm", "mean_gap", "rms_gap", "variance")
 Record = dict[str, Any]
 LARGEST_TABLE = 128  # numbers that are written out
 LONGEST = 150  # characters of a law that a table shows
@@ -48,8 +48,8 @@ def records(law: Law, fine_h: float) -> list[Record]:
                 if own is None
                 else [
                     {
-                        "power": t.power,
-                        "fine_power": t.fine,
+                        "power": t.exponent,
+                        "fine_power": t.fine_exponent,
                         "log": t.logs,
                         "coefficient": t.coefficient,
                         "origin": t.origin,

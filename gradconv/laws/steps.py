@@ -38,7 +38,7 @@ def norm_steps(law: QuantityLaw, writer: Writer | None) -> tuple[str, ...]:
         found += _restriction(writer)
         found += _densities(writer)
     for t in sorted(law.vectors, key=precedence):
-        powers = f"h^{t.power:g}" + (f" h_L^{t.fine:g}" if t.fine else "")
+        powers = f"h^{t.exponent:g}" + (f" h_L^{t.fine_exponent:g}" if t.fine_exponent else "")
         powers += " log(1/h)" if t.logs else ""
         size = float(np.linalg.norm(t.vector))
         found.append(f"{t.origin}, {_REGIONS[t.region]}: {powers}, norm {size:.4g}")
@@ -55,7 +55,9 @@ def norm_steps(law: QuantityLaw, writer: Writer | None) -> tuple[str, ...]:
             value = f" = {meaning.value:.8g}" if np.ndim(meaning.value) == 0 else ""
             found.append(f"{symbol}{value}: {meaning.text}")
         lead = law.terms[0]
-        powers = f" h^{lead.power:g}" + (f" h_L^{lead.fine:g}" if lead.fine else "")
+        powers = f" h^{lead.exponent:g}" + (
+            f" h_L^{lead.fine_exponent:g}" if lead.fine_exponent else ""
+        )
         powers += " log(1/h)" if lead.logs else ""
         found.append(f"{law.quantity} ~ {lead.coefficient:.8g}{powers}")
     return tuple(found)
@@ -117,7 +119,7 @@ def _densities(writer: Writer) -> list[str]:
         if density.modes is not None:
             found.append(f"{origin}: {len(density.modes)} modes")
             continue
-        body: Any = density.symbol
+        body: Any = density.constant
         mesh = "" if density.mesh_symbol == 0 else f" h^({density.mesh_symbol})"
         decay = ""
         if density.alpha_symbol != 0:

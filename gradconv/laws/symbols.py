@@ -54,6 +54,11 @@ def _formula_of(kernel: Kernel) -> KernelFormula:
     return formula
 
 
+def lives_on_grid(formula: KernelFormula) -> bool:
+    """Whether a kernel's width is a number of cells, and not a length."""
+    return any(slope.has(mesh_size()) for slope in formula.slopes)
+
+
 @dataclass(frozen=True)
 class KernelValues:
     """A kernel on modes: what a sum over frequencies needs.
@@ -170,7 +175,10 @@ def target_values(problem: Problem, n: int) -> np.ndarray:
 
 
 def taps_transfer(taps: tuple[tuple[int, ...], tuple[float, ...]], theta: np.ndarray) -> np.ndarray:
-    """Σ w exp(iθo): what one axis of a local restriction does to a mode of phase θ = k h_fine."""
+    """Σ w exp(iθo): what one axis of a local restriction does to a mode of phase θ = k h_fine.
+
+    The restriction's own `symbol` makes the measured means, with which laws share no code.
+    """
     return sum(
         (w * np.exp(1j * theta * o) for o, w in zip(*taps, strict=True)), start=np.zeros_like(theta)
     )

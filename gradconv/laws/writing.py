@@ -15,7 +15,7 @@ from gradconv.laws.formulas_grid import GridWriter
 from gradconv.laws.formulas_physical import PhysicalWriter
 from gradconv.laws.numeric import evaluate
 from gradconv.laws.physical import lattice_reach
-from gradconv.laws.symbols import formula_of, mesh_size
+from gradconv.laws.symbols import formula_of, lives_on_grid
 
 if TYPE_CHECKING:
     from gradconv.laws.law import QuantityLaw, Term
@@ -96,8 +96,7 @@ class Pieces:
         NoFormulaError
             If the mean gradient is known in numbers only.
         """
-        slopes = formula_of(self.problem.convolution).slopes
-        grid = any(s.has(mesh_size()) for s in slopes)
+        grid = lives_on_grid(formula_of(self.problem.convolution))
         writer = (GridWriter if grid else PhysicalWriter)(self.problem)
         return writer, list(writer.pieces())
 
@@ -122,15 +121,19 @@ class Pieces:
 
 def in_numbers(terms: tuple[Term, ...], reason: str = "") -> Written:
     """Write a law whose constants are numbers."""
+    import sympy
+
     return Written(
         tuple(
-            t.symbol * _powers(rational(t.power), rational(t.fine), t.logs) for t in terms[:SHOWN]
+            sympy.Float(t.coefficient, 8)
+            * _powers(as_exponent(t.exponent), as_exponent(t.fine_exponent), t.logs)
+            for t in terms[:SHOWN]
         ),
         reason=reason,
     )
 
 
-def rational(x: float) -> Any:
+def as_exponent(x: float) -> Any:
     """An exponent as a fraction."""
     import sympy
 
@@ -201,21 +204,28 @@ class _Norm:
 
         met = []
         for p in self.pieces:
-            if abs(p.power - term.power) > 1e-9 or abs(p.fine - term.fine) > 1e-9:
+            if (
+                abs(p.exponent - term.exponent) > 1e-9
+                or abs(p.fine_exponent - term.fine_exponent) > 1e-9
+            ):
                 continue
             if p.components is None:
                 raise NoFormulaError("the mean of the noise in several channels")
-            two = 2**p.power_symbol
+            two = 2**p.exponent_in_symbols
             if p.logs == term.logs and not self.gap:
                 met.append((p, 1, sympy.Integer(1)))
-            elif p.logs == term.logs and abs(1 - 2**p.power) > 1e-12:
-                met.append((p, 1, 1 - two) if p.power < 0 else (p, -1, two - 1))
+            elif p.logs == term.logs and abs(1 - 2**p.exponent) > 1e-12:
+                met.append((p, 1, 1 - two) if p.exponent < 0 else (p, -1, two - 1))
             if self.gap and p.logs == term.logs + 1:  # log(1/2h) = log(1/h) − log 2
                 met.append((p, 1, two * sympy.log(2)))
         if not met:
-            raise LawError(f"`terms` must be those of the problem; got one in h^{term.power:g}")
-        powers = {(p.power_symbol, p.fine_symbol) for p, _, _ in met}
-        shown = powers.pop() if len(powers) == 1 else (rational(term.power), rational(term.fine))
+            raise LawError(f"`terms` must be those of the problem; got one in h^{term.exponent:g}")
+        powers = {(p.exponent_in_symbols, p.fine_exponent_in_symbols) for p, _, _ in met}
+        shown = (
+            powers.pop()
+            if len(powers) == 1
+            else (as_exponent(term.exponent), as_exponent(term.fine_exponent))
+        )
         sums: dict[Any, list[Any]] = {}
         for p, sign, factor in met:
             number, rest = (p.scalar * factor).as_coeff_Mul()

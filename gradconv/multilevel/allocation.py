@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradconv.errors import InputError, shortened, unknown_name
+from gradconv.errors import InputError, check_positive, check_whole, shortened, unknown_name
 from gradconv.multilevel.moments import Array, Moments
 from gradconv.multilevel.optimum import optimal_counts, randomised_probabilities
 
@@ -207,10 +207,8 @@ class Optimal(Allocation):
             got = "neither" if self.budget is None else "both"
             raise InputError(f"`variance` or `budget`: exactly one must be given; got {got}")
         for name in ("variance", "budget"):
-            value = getattr(self, name)
-            real = isinstance(value, (int, float, np.floating)) and not isinstance(value, bool)
-            if value is not None and (not real or not 0 < value < float("inf")):
-                raise InputError(f"`{name}` must be positive and finite; got {shortened(value)}")
+            if getattr(self, name) is not None:
+                check_positive(name, getattr(self, name))
         if self.rounding is None:
             object.__setattr__(self, "rounding", "random" if self.budget is not None else "up")
         if self.rounding not in ROUNDINGS:
@@ -304,9 +302,7 @@ class Randomised(Allocation):
     probabilities: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.draws, (int, np.integer)) and not isinstance(self.draws, bool)
-        if not whole or self.draws < 1:
-            raise InputError(f"`draws` must be a whole number >= 1; got {shortened(self.draws)}")
+        check_whole("draws", self.draws, 1)
         if self.probabilities is None:
             return
         try:

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from gradconv.config import SweepConfig
 from gradconv.errors import InputError, shortened
-from gradconv.mesh import MeshHierarchy
+from gradconv.mesh import MeshHierarchy, read_levels
 from gradconv.nn.making import first_channels
 from gradconv.problem import Problem
 from gradconv.samplers.base import Sampler
@@ -63,7 +62,8 @@ def level_sizes(text: str) -> tuple[int, ...]:
     InputError
         If the text has another form, or fewer than four levels.
     """
-    return SweepConfig(levels=text).hierarchy(1).sizes
+    first, last = read_levels(text, fit=True)
+    return tuple(2**e for e in range(first, last + 1))
 
 
 def check_sample_fits(hierarchy: MeshHierarchy, channels: int, memory: float) -> None:

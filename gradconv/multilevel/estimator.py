@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from gradconv.errors import InputError, shortened
+from gradconv.errors import InputError, check_whole, shortened
 from gradconv.mesh import MeshHierarchy
 from gradconv.multilevel.allocation import Allocation, Allotment, Fixed, levels_above
 from gradconv.multilevel.costs.model import CostModel
-from gradconv.multilevel.costs.plan import check_whole, pass_size
+from gradconv.multilevel.costs.plan import pass_size
 from gradconv.multilevel.evaluator import Evaluator, split
 from gradconv.multilevel.moments import Moments, MomentSums, moments_of
 from gradconv.multilevel.pilots import Pilots

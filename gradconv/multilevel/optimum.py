@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from gradconv.errors import InputError, shortened
+from gradconv.errors import InputError, check_positive, shortened
 from gradconv.multilevel.moments import Array, Moments
 
 
@@ -54,10 +54,10 @@ def optimal_counts(
     ratio = np.sqrt(np.asarray(variances) / np.asarray(costs))
     root = float(np.sum(np.sqrt(np.asarray(variances) * np.asarray(costs))))
     if variance is not None:
-        _check_positive("variance", variance)
+        check_positive("variance", variance)
         return np.asarray(ratio * root / variance)
     assert budget is not None
-    _check_positive("budget", budget)
+    check_positive("budget", budget)
     return np.asarray(ratio * budget / root)
 
 
@@ -75,12 +75,6 @@ def _check(variances: Array, costs: Array) -> None:
                 f"`{name}` must be finite and > 0 on every level; got {values[level]} on level "
                 f"{level}"
             )
-
-
-def _check_positive(name: str, value: object) -> None:
-    real = isinstance(value, (int, float, np.floating)) and not isinstance(value, bool)
-    if not real or not 0 < float(value) < float("inf"):  # type: ignore[arg-type]
-        raise InputError(f"`{name}` must be positive and finite; got {shortened(value)}")
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from gradconv.errors import InputError, shortened
+from gradconv.errors import InputError, check_whole, shortened
 from gradconv.multilevel.allocation import Allocation, TermMoments
 from gradconv.multilevel.costs.model import CostModel
-from gradconv.multilevel.costs.plan import check_whole
 from gradconv.multilevel.moments import Moments
 from gradconv.multilevel.optimum import ControlWeights, control_weights, given_weights
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradconv.errors import InputError, shortened
+from gradconv.errors import InputError, check_whole, shortened
 
 
 def check_counts(in_channels: int, out_channels: int, groups: int, terms: int) -> None:
@@ -21,8 +21,7 @@ def check_counts(in_channels: int, out_channels: int, groups: int, terms: int) -
         ("groups", groups),
         ("terms", terms),
     ):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"`{name}` must be a whole number of at least 1; got {value!r}")
+        check_whole(name, value, 1)
     for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
         if value % groups:
             raise InputError(f"`groups` must divide `{name}`; got {groups} and {value}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradconv.errors import InputError
+from gradconv.errors import InputError, check_whole
 from gradconv.nn.checks import checked_mesh
 from gradconv.nn.engine.pairs import degree_of, monomials
 from gradconv.nn.engine.plan import AxisPlan, Plan
@@ -84,8 +84,7 @@ def layer_cost(layer: _MeshFreeConv, shape: Sequence[int], batch: int = 1) -> La
     if not isinstance(layer, _MeshFreeConv):
         raise InputError(f"`layer` must be a MeshFreeConv; got {type(layer).__name__}")
     points = checked_mesh(shape, layer.dim)
-    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
-        raise InputError(f"`batch` must be a whole number of at least 1; got {batch!r}")
+    check_whole("batch", batch, 1)
     plan = layer.plan(points)
     fields = batch * layer.in_channels
     made = batch * layer.out_channels

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gradconv.backend import Backend
-from gradconv.errors import InputError, shortened, unknown_name
+from gradconv.errors import InputError, check_whole, shortened, unknown_name
 from gradconv.nn.paddings import WALLS, checked_padding
 from gradconv.restriction import RESTRICTIONS, Restriction
 
@@ -57,7 +57,7 @@ class Restrict(nn.Module):
         padding_mode: str = "periodic",
     ) -> None:
         super().__init__()
-        self.factor = _checked_factor(factor)
+        self.factor = check_whole("factor", factor, 1)
         self.restriction = RESTRICTIONS.parse(restriction)
         self.padding_mode = checked_padding(padding_mode)
         self.restriction.check_boundary(WALLS[self.padding_mode])
@@ -144,7 +144,7 @@ class Prolong(nn.Module):
         padding_mode: str = "periodic",
     ) -> None:
         super().__init__()
-        self.factor = _checked_factor(factor)
+        self.factor = check_whole("factor", factor, 1)
         if not isinstance(prolongation, str) or prolongation not in _PROLONG_AXIS:
             raise unknown_name("prolongation", prolongation, _PROLONG_AXIS)
         self.prolongation = prolongation
@@ -265,9 +265,3 @@ def _checked_map(x: Tensor) -> int:
             f"`x` must be a real floating-point tensor (B, C, *n) in 1 to 3 dimensions; got {shape}"
         )
     return x.ndim - 2
-
-
-def _checked_factor(factor: object) -> int:
-    if isinstance(factor, bool) or not isinstance(factor, int) or factor < 1:
-        raise InputError(f"`factor` must be a whole number of at least 1; got {shortened(factor)}")
-    return factor

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from numbers import Integral
 from typing import TypeVar
 
-from gradconv.errors import InputError, shortened
+from gradconv.errors import InputError, check_whole, shortened
 from gradconv.parallel.cluster import on_cluster
 from gradconv.parallel.processes import in_processes
 
@@ -28,11 +28,7 @@ def check_workers(workers: int, scheduler: str | None, threads: int = 1) -> None
         If `workers` is no whole number in 1 to 1024, `scheduler` no text, or if more than one of
         workers, scheduler and threads are asked for.
     """
-    whole = isinstance(workers, Integral) and not isinstance(workers, bool)
-    if not whole or not 1 <= workers <= LARGEST:
-        raise InputError(
-            f"`workers` must be a whole number in 1 to {LARGEST}; got {shortened(workers)}"
-        )
+    check_whole("workers", workers, 1, LARGEST)
     if scheduler is not None and (not isinstance(scheduler, str) or not scheduler.strip()):
         raise InputError(
             "`scheduler` must be the address of a Dask scheduler, such as tcp://host:8786; "

@@ -65,10 +65,6 @@ class Restriction(Choice):
         """
 
     @abstractmethod
-    def white_noise_correlation(self, n: int, factor: int = 2) -> float:
-        """Correlation, an axis, between neighbours of restricted white noise (periodic)."""
-
-    @abstractmethod
     def power_transfer(
         self, spectrum: np.ndarray, axis: int, n: int, factor: int = 2
     ) -> np.ndarray:
@@ -172,6 +168,11 @@ class Restriction(Choice):
         -------
         array
             Shape ``(..., n/factor, …, n/factor)``.
+
+        Raises
+        ------
+        InputError
+            If the factor does not divide n, or the boundary is none of the restriction's.
         """
         self.check_boundary(boundary)
         n = x.shape[-1]
@@ -205,7 +206,7 @@ class LocalRestriction(Restriction):
         """Sum v(x) over the pixels that coarse points at each lag share, then over the lags."""
         n = variance.shape[-1]
         coarse = n // factor
-        shared = _shared_pixels(self._route_taps(factor, route), factor)
+        shared = _shared_pixels(self.route_taps(factor, route), factor)
         folded = variance.reshape((coarse, factor) * dim).sum(axis=tuple(range(0, 2 * dim, 2)))
         theta = 2.0 * np.pi * np.fft.fftfreq(coarse)
         # one axis after the other: remainders of the position become modes
@@ -217,8 +218,9 @@ class LocalRestriction(Restriction):
             power = np.moveaxis(np.tensordot(table, power, axes=(1, axis)), 0, axis)
         return np.asarray(power.real / float(coarse) ** (2 * dim))
 
-    def _route_taps(self, factor: int, route: str) -> dict[int, float]:
-        if route == "direct" or self.nested:
+    def route_taps(self, factor: int, route: str) -> dict[int, float]:
+        """Weights by offset of the way down by `factor`, a power of two, along a route."""
+        if factor > 1 and (route == "direct" or self.nested):
             return dict(zip(*self.taps(factor), strict=True))
         chain = {0: 1.0}
         for _ in range(factor.bit_length() - 1):
@@ -253,7 +255,6 @@ class LocalRestriction(Restriction):
                     _stride_edge(x, axis, blocks, factor, remainder, boundary),
                     axis,
                     blocks,
-                    boundary,
                     backend,
                 )
             term = term if weight == common else weight * term
@@ -263,13 +264,6 @@ class LocalRestriction(Restriction):
     def white_noise_variance(self, n: int, factor: int = 2) -> float:
         """Σ w²."""
         return float(np.sum(np.square(self.taps(factor)[1])))
-
-    def white_noise_correlation(self, n: int, factor: int = 2) -> float:
-        """Overlap of the taps of neighbouring coarse points over Σ w²."""
-        offsets, weights = self.taps(factor)
-        w = dict(zip(offsets, weights, strict=True))
-        overlap = sum(w[o] * w.get(o - factor, 0.0) for o in offsets)
-        return float(overlap / self.white_noise_variance(n, factor))
 
     def power_transfer(
         self, spectrum: np.ndarray, axis: int, n: int, factor: int = 2
@@ -319,13 +313,11 @@ def _stride_edge(
         inside = [(-1 - i) if i < 0 else (2 * n - 1 - i) for i in outside]
     else:
         inside = [i % n for i in outside]
-    edge = x[_cut(axis, slice(None))][(..., inside, *(slice(None),) * (-axis - 1))]
+    edge = x[(..., inside, *(slice(None),) * (-axis - 1))]
     return 0.0 * edge if boundary == "zero" else edge
 
 
-def _shift(
-    term: Array, edge: Array, axis: int, blocks: int, boundary: str, backend: Backend
-) -> Array:
+def _shift(term: Array, edge: Array, axis: int, blocks: int, backend: Backend) -> Array:
     if blocks < 0:
         parts = [edge, term[_cut(axis, slice(None, blocks))]]
     else:

@@ -91,12 +91,6 @@ class BilinearCorners(Restriction):
         """Mean over positions of the row sums of squares."""
         return float(np.mean(np.sum(self.matrix(n, factor) ** 2, axis=1)))
 
-    def white_noise_correlation(self, n: int, factor: int = 2) -> float:
-        """Mean covariance of periodic neighbours over the mean variance."""
-        matrix = self.matrix(n, factor)
-        overlap = np.mean(np.sum(matrix * np.roll(matrix, -1, axis=0), axis=1))
-        return float(overlap / self.white_noise_variance(n, factor))
-
     def spectra(
         self, spectrum: np.ndarray, dim: int, sizes: Sequence[int], route: str = "chain"
     ) -> list[np.ndarray]:
@@ -107,7 +101,7 @@ class BilinearCorners(Restriction):
             matrix = self._route_matrix(n, n // coarse, route)
             pushed = spectrum
             for axis in range(-dim, 0):
-                pushed = dense_power_transfer(matrix, pushed, axis)
+                pushed = _dense_power_transfer(matrix, pushed, axis)
             levels.append(pushed)
         return levels[::-1]
 
@@ -132,10 +126,10 @@ class BilinearCorners(Restriction):
         self, spectrum: np.ndarray, axis: int, n: int, factor: int = 2
     ) -> np.ndarray:
         """Apply |T(j, k)|² with T the dense map in Fourier space (one step only)."""
-        return dense_power_transfer(self.matrix(n, factor), spectrum, axis)
+        return _dense_power_transfer(self.matrix(n, factor), spectrum, axis)
 
 
-def dense_power_transfer(matrix: np.ndarray, spectrum: np.ndarray, axis: int) -> np.ndarray:
+def _dense_power_transfer(matrix: np.ndarray, spectrum: np.ndarray, axis: int) -> np.ndarray:
     """Push a spectrum of uncorrelated modes through a dense map of one axis.
 
     The result holds the mean power of each coarse mode; a position-dependent map leaves the

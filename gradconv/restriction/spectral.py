@@ -54,11 +54,6 @@ class Spectral(Restriction):
         """(m − 1/2)/n for even m = n/factor: the Nyquist mode keeps half its power."""
         return float(self._kept(n, factor).sum() / n)
 
-    def white_noise_correlation(self, n: int, factor: int = 2) -> float:
-        """What the halved Nyquist mode leaves: Σ_j S(j) cos(2πj/m) / Σ_j S(j)."""
-        power = self.power_transfer(np.ones(n), 0, n, factor)
-        return float(np.fft.ifft(power).real[1] / np.fft.ifft(power).real[0])
-
     def pixel_power(self, variance: np.ndarray, dim: int, factor: int, route: str) -> np.ndarray:
         """Flat, but for the Nyquist modes: Σ v(x) cos²(π i/factor) / n² along their axis."""
         n = variance.shape[-1]

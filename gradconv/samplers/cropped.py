@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from gradconv.errors import InputError, check_number, shortened
+from gradconv.errors import InputError, check_whole, shortened
 from gradconv.samplers.base import Batch, Sampler
 
 
@@ -51,7 +51,7 @@ class CroppedSampler(Sampler):
         if not isinstance(self.sampler, Sampler):
             raise InputError(f"`sampler` must be a Sampler; got {shortened(self.sampler)}")
         check_crops("area", self.area)
-        check_number("seed", self.seed, 0, 2**62)
+        check_whole("seed", self.seed, 0, 2**62)
         object.__setattr__(self, "hierarchy", self.sampler.hierarchy)
         object.__setattr__(self, "available", self.sampler.available)
         object.__setattr__(self, "sequential", self.sampler.sequential)

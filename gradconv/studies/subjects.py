@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from gradconv.errors import InputError, shortened, unknown_name
+from gradconv.errors import InputError, check_whole, shortened, unknown_name
 from gradconv.nn import MeshFreeFactory, ResNet
 from gradconv.nn.networks.factory import conv_factory
 from gradconv.nn.random_state import preserved_random_state
@@ -95,8 +95,7 @@ def resnet(
     dim : int
         1, 2 or 3.
     """
-    if isinstance(blocks, bool) or not isinstance(blocks, int) or blocks < 1:
-        raise InputError(f"`blocks` must be a whole number of at least 1; got {shortened(blocks)}")
+    check_whole("blocks", blocks, 1)
     known = {"standard": "stencil", "mfc": "mfc"}
     if conv not in known:
         raise unknown_name("conv", conv, known)

@@ -8,15 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gradconv.errors import InputError, shortened
+from gradconv.errors import InputError, check_positive, check_whole, shortened
 from gradconv.testing.drawings import error_drawing
 from gradconv.testing.failures import fail
 from gradconv.testing.probes import (
     Arithmetic,
     Array,
     Operator,
-    checked_bound,
-    checked_count,
     checked_shape,
     norm,
     preserved,
@@ -106,9 +104,11 @@ def assert_adjoint(
     given = dict(locals())
     arithmetic = Arithmetic.of(operator, dtype, device)
     inputs = checked_shape("shape", shape)
-    checked_count("samples", samples)
-    checked_count("seed", seed, 0)
-    bound = checked_bound("tolerance", tolerance, MARGIN * arithmetic.epsilon)
+    check_whole("samples", samples, 1)
+    check_whole("seed", seed, 0, 2**62)
+    bound = (
+        MARGIN * arithmetic.epsilon if tolerance is None else check_positive("tolerance", tolerance)
+    )
     if adjoint is not None and not callable(adjoint):
         raise InputError(f"`adjoint` must be callable; got {shortened(adjoint)}")
     if adjoint is None and arithmetic.torch is None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from gradconv.errors import InputError, unknown_name
+from gradconv.errors import InputError, check_positive, unknown_name
 from gradconv.rates import Rate
 from gradconv.testing.drawings import order_drawing
 from gradconv.testing.failures import fail
 from gradconv.testing.orders import (
-    check_tolerance,
     checked_order,
     level_rows,
     note,
@@ -87,7 +86,7 @@ def assert_gradient_converges(
     given = dict(locals())
     if quantity not in QUANTITIES:
         raise unknown_name("quantity", quantity, QUANTITIES)
-    check_tolerance(tolerance)
+    check_positive("tolerance", tolerance)
     wanted = None if order is None else checked_order(order)
     if wanted is not None and not wanted > 0:
         raise InputError(

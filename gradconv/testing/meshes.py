@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gradconv.errors import InputError, shortened
+from gradconv.errors import InputError, check_positive, check_whole, shortened
+from gradconv.mesh import check_dim
 from gradconv.rates import fit_rate
 from gradconv.testing.drawings import error_drawing, order_drawing
 from gradconv.testing.failures import fail
@@ -27,8 +28,6 @@ from gradconv.testing.probes import (
     Array,
     BandLimited,
     Operator,
-    checked_bound,
-    checked_count,
     checked_shape,
     coefficients,
     is_module,
@@ -139,13 +138,17 @@ def assert_mesh_independent(
     arithmetic = Arithmetic.of(operator, dtype, device)
     shapes = _checked_meshes(meshes, _module_dim(operator) if dim is None else dim, order)
     _check_choices(grid, compare)
-    checked_count("seed", seed, 0)
-    checked_count("batch", batch)
+    check_whole("seed", seed, 0, 2**62)
+    check_whole("batch", batch, 1)
     wanted = None if order is None else checked_order(order)
     if wanted is None:
-        bound = checked_bound("tolerance", tolerance, MARGIN * arithmetic.epsilon)
+        bound = (
+            MARGIN * arithmetic.epsilon
+            if tolerance is None
+            else check_positive("tolerance", tolerance)
+        )
     else:
-        bound = checked_bound("tolerance", tolerance, TOLERANCE)
+        bound = TOLERANCE if tolerance is None else check_positive("tolerance", tolerance)
     source = _Source(
         _leading(operator, arithmetic, channels, batch),
         len(shapes[0]),
@@ -319,7 +322,7 @@ def _leading(
     operator: object, arithmetic: Arithmetic, channels: int | None, batch: int
 ) -> tuple[int, ...]:
     if channels is not None:
-        return (batch, checked_count("channels", channels))
+        return (batch, check_whole("channels", channels, 1))
     if is_module(operator):
         for part in operator.modules():  # type: ignore[attr-defined]
             if isinstance(getattr(part, "in_channels", None), int):
@@ -335,8 +338,7 @@ def _leading(
 def _checked_meshes(meshes: object, dim: int, order: float | None) -> list[tuple[int, ...]]:
     if isinstance(meshes, str) or not isinstance(meshes, Sequence):
         raise InputError(f"`meshes` must be a sequence of sizes; got {shortened(meshes)}")
-    if checked_count("dim", dim) > 3:
-        raise InputError(f"`dim` must be 1, 2 or 3; got {dim}")
+    check_dim(dim)
     shapes = [(n,) * dim if isinstance(n, int) and not isinstance(n, bool) else n for n in meshes]
     found = [checked_shape("meshes", shape) for shape in shapes]
     least = 2 if order is None else 4
@@ -362,7 +364,7 @@ def _checked_field(
             raise InputError(f"`field` must be callable; got {shortened(field)}")
         return field
     smallest = min(min(shape) for shape in shapes)
-    if 2 * checked_count("modes", modes, 0) >= smallest:
+    if 2 * check_whole("modes", modes, 0) >= smallest:
         raise InputError(
             f"`modes` must be below n / 2 on every mesh, {smallest / 2:g}; got {modes}"
         )

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gradconv.errors import InputError, shortened
+from gradconv.errors import InputError, check_positive, shortened
 from gradconv.rates import Kind, Rate, fit_rate
 from gradconv.testing.drawings import order_drawing
 from gradconv.testing.failures import fail
@@ -92,7 +92,7 @@ def assert_order(
     __tracebackhide__ = True
     given = dict(locals())
     wanted = checked_order(order)
-    check_tolerance(tolerance)
+    check_positive("tolerance", tolerance)
     rate = fit_rate(
         h,
         values,
@@ -130,13 +130,6 @@ def checked_order(order: object) -> float:
     if math.isnan(order) or order == -math.inf:
         raise InputError(f"`order` must be finite or inf; got {order}")
     return float(order)
-
-
-def check_tolerance(tolerance: object) -> None:
-    """Raise an `InputError` unless the tolerance is a finite number > 0."""
-    number = isinstance(tolerance, int | float | np.floating) and not isinstance(tolerance, bool)
-    if not number or not 0 < tolerance < math.inf:  # type: ignore[operator]
-        raise InputError(f"`tolerance` must be finite and > 0; got {shortened(tolerance)}")
 
 
 def objection(rate: Rate, order: float, tolerance: float, kind: Kind = "gap") -> str:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import sys
 import tempfile
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -271,14 +271,7 @@ def _figures(item: pytest.Item) -> Path:
 
 def _levels(value: object) -> tuple[int, int]:
     """Read ``"A:B"`` or a pair."""
-    parts: Sequence[Any] = value.split(":") if isinstance(value, str) else value  # type: ignore[assignment]
-    try:
-        first, last = (int(part) for part in parts)
-    except (TypeError, ValueError):
-        first, last = 0, 0
-    if not 1 <= first <= last - 3 or last > 26:
-        raise ValueError(
-            f"`levels` must be A:B, powers of two of the cells an axis from 1 to 26, at least 3 "
-            f"apart; got {value!r}"
-        )
-    return first, last
+    from gradconv.mesh import read_levels
+
+    pair = isinstance(value, tuple | list)
+    return read_levels(":".join(map(str, value)) if pair else value, fit=True)  # type: ignore[call-overload]

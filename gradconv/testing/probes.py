@@ -228,23 +228,6 @@ def checked_shape(name: str, shape: object) -> tuple[int, ...]:
     return tuple(int(n) for n in parts)
 
 
-def checked_count(name: str, value: object, least: int = 1) -> int:
-    """Return a whole number of at least `least`, or raise an `InputError`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"`{name}` must be a whole number >= {least}; got {shortened(value)}")
-    return value
-
-
-def checked_bound(name: str, value: object, default: float) -> float:
-    """Return a tolerance as a finite float > 0, `default` for None, or raise an `InputError`."""
-    if value is None:
-        return default
-    number = isinstance(value, int | float | np.floating) and not isinstance(value, bool)
-    if not number or not 0 < value < math.inf:  # type: ignore[operator]
-        raise InputError(f"`{name}` must be finite and > 0; got {shortened(value)}")
-    return float(value)  # type: ignore[arg-type]
-
-
 @contextmanager
 def preserved(*owners: object, tensors: Sequence[Any] = ()) -> Iterator[None]:
     """Give modules back as they were: weights, gradients, buffers, modes; random states too.

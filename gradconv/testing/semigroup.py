@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gradconv.errors import InputError, shortened
+from gradconv.errors import InputError, check_positive, check_whole, shortened
 from gradconv.testing.drawings import error_drawing
 from gradconv.testing.failures import fail
 from gradconv.testing.probes import (
@@ -16,8 +16,6 @@ from gradconv.testing.probes import (
     Array,
     BandLimited,
     Operator,
-    checked_bound,
-    checked_count,
     checked_shape,
     norm,
     preserved,
@@ -106,8 +104,8 @@ def assert_semigroup(
     if not callable(family):
         raise InputError(f"`family` must be callable; got {shortened(family)}")
     sizes = checked_shape("shape", shape)
-    checked_count("samples", samples)
-    checked_count("seed", seed, 0)
+    check_whole("samples", samples, 1)
+    check_whole("seed", seed, 0, 2**62)
     space = _space(dim, sizes)
     _check_modes(modes, sizes[len(sizes) - space :])
     operators = {time: family(time) for time in (s, t, s + t, *((0.0,) if identity else ()))}
@@ -117,7 +115,9 @@ def assert_semigroup(
                 f"`family` must return operators; got {shortened(operator)} at {time:g}"
             )
     arithmetic = Arithmetic.of(operators[s], dtype, device)
-    bound = checked_bound("tolerance", tolerance, MARGIN * arithmetic.epsilon)
+    bound = (
+        MARGIN * arithmetic.epsilon if tolerance is None else check_positive("tolerance", tolerance)
+    )
     rng = np.random.default_rng(seed)
     rows, trouble = [], ""
     found: dict[str, list[float]] = {}
@@ -189,13 +189,13 @@ def _errors(
 def _space(dim: object, sizes: tuple[int, ...]) -> int:
     if dim is None:
         return len(sizes) - 2 if len(sizes) > 2 else len(sizes)
-    if checked_count("dim", dim) > len(sizes):
+    if check_whole("dim", dim, 1) > len(sizes):
         raise InputError(f"`dim` must be at most the axes of `shape`, {len(sizes)}; got {dim}")
     return int(dim)  # type: ignore[call-overload]
 
 
 def _check_modes(modes: object, sizes: tuple[int, ...]) -> None:
-    if modes is not None and 2 * checked_count("modes", modes, 0) >= min(sizes):
+    if modes is not None and 2 * check_whole("modes", modes, 0) >= min(sizes):
         raise InputError(f"`modes` must be below n / 2, {min(sizes) / 2:g}; got {modes}")
 
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from gradconv.errors import InputError, shortened
+from gradconv.errors import InputError, check_positive, check_whole, shortened
 from gradconv.rates import Rate
 from gradconv.testing.drawings import step_drawing
 from gradconv.testing.failures import fail
-from gradconv.testing.orders import check_tolerance, note
-from gradconv.testing.probes import checked_count, is_module, preserved
+from gradconv.testing.orders import note
+from gradconv.testing.probes import is_module, preserved
 from gradconv.testing.taylor_blocks import (
     Array,
     Expansion,
@@ -147,8 +147,8 @@ def assert_taylor(
     """
     __tracebackhide__ = True
     given = dict(locals())
-    check_tolerance(tolerance)
-    checked_count("seed", seed, 0)
+    check_positive("tolerance", tolerance)
+    check_whole("seed", seed, 0, 2**62)
     _check_function(function, x, data, loss)
     owners, tensors = _owners(function, x, parameters)
     with preserved(*owners, tensors=list(tensors.values())):

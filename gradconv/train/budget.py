@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from numbers import Real
 
-from gradconv.errors import InputError, shortened, unknown_name
-from gradconv.multilevel.costs.plan import MOST
+from gradconv.errors import MOST, InputError, check_positive, shortened, unknown_name
 from gradconv.train.strategies.base import Leg
 
 UNITS = ("work", "flops", "seconds")
@@ -143,17 +141,3 @@ def _shares(steps: Sequence[int], costs: Sequence[float], budget: float) -> list
             return [1.0 if i in ones else n * factor for i, n in enumerate(steps)]
         ones |= short
     return [1.0] * len(steps)
-
-
-def check_positive(argument: str, value: object) -> float:
-    """Refuse what is not a positive, finite number.
-
-    Raises
-    ------
-    InputError
-        That names the argument and the value.
-    """
-    real = isinstance(value, Real) and not isinstance(value, bool)
-    if not real or not 0 < float(value) < math.inf:  # type: ignore[arg-type]
-        raise InputError(f"`{argument}` must be positive and finite; got {shortened(value)}")
-    return float(value)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from gradconv.errors import InputError, StorageError, check_number, shortened
+from gradconv.errors import InputError, StorageError, check_whole, shortened
 from gradconv.store import TEMPORARY, write_atomically
 from gradconv.train.states import decode, encode
 
@@ -61,7 +61,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
-        check_number("keep", keep, 1, 2**31)
+        check_whole("keep", keep, 1, 2**31)
         self.folder, self.keep = Path(folder), keep
         self.notes: list[str] = []
         self._passed_over: set[Path] = set()
@@ -93,7 +93,7 @@ class Checkpoints:
             If it can not be written: no space, no permission. Files that were there are as they
             were.
         """
-        check_number("step", step, 0, 10**15)
+        check_whole("step", step, 0, 10**15)
         content = _content(step, tensors, state)
         there = [p for p in self._files() if p not in self._passed_over]
         if there and _step_of(there[0]) > step:

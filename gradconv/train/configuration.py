@@ -10,7 +10,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from gradconv.errors import InputError, check_gib, check_number, shortened, unknown_name
+from gradconv.errors import InputError, check_gib, check_whole, shortened, unknown_name
 from gradconv.images import IMAGES
 from gradconv.mesh import MeshHierarchy
 from gradconv.multilevel.costs.plan import check_wholes
@@ -194,11 +194,11 @@ class TrainingConfig:
         _ = self.plan_schedule
 
     def _check_mesh(self) -> None:
-        check_number("channels", self.channels, 1, 3)
+        check_whole("channels", self.channels, 1, 3)
         if self.channels == 2:
             raise InputError("`channels` must be 1 or 3; got 2")
-        check_number("size", self.size, 4, LARGEST_SIZE)
-        check_number("levels", self.levels, 2, 12)
+        check_whole("size", self.size, 4, LARGEST_SIZE)
+        check_whole("levels", self.levels, 2, 12)
         divisor = 2 ** (self.levels - 1)
         if self.size % divisor or self.size // divisor < 2:
             raise InputError(
@@ -233,10 +233,10 @@ class TrainingConfig:
             "log_every": (1, LONGEST),
         }
         for name, (least, most) in whole.items():
-            check_number(name, getattr(self, name), least, most)
+            check_whole(name, getattr(self, name), least, most)
         for name in ("width", "layers", "batch", "microbatch"):
             if getattr(self, name) is not None:
-                check_number(name, getattr(self, name), 1, 10**6)
+                check_whole(name, getattr(self, name), 1, 10**6)
                 whole[name] = (1, 10**6)
         for name in (*whole, "size", "levels", "channels", "processes", "nodes"):
             self._set(name, int(getattr(self, name)))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gradconv.backend import Backend
-from gradconv.errors import InputError, check_number, shortened, unknown_name
+from gradconv.errors import InputError, check_whole, shortened, unknown_name
 
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "64": "64-true"}
 DEVICES = ("auto", "cpu", "cuda")
@@ -181,8 +181,8 @@ def check_engine(device: str, precision: str, processes: int, nodes: int) -> Non
         raise InputError(
             f"`precision` must be one of {', '.join(PRECISIONS)}; got {shortened(precision)}"
         )
-    check_number("processes", processes, 1, 1024)
-    check_number("nodes", nodes, 1, 4096)
+    check_whole("processes", processes, 1, 1024)
+    check_whole("nodes", nodes, 1, 4096)
     if device == "cuda":
         Backend(device="cuda", dtype="float32", library="torch")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gradconv.errors import InputError, unknown_name
+from gradconv.errors import InputError, check_positive, check_whole, unknown_name
 from gradconv.mesh import MeshHierarchy
 from gradconv.multilevel.costs.counting import LevelCost
 from gradconv.multilevel.costs.model import (
@@ -16,9 +16,8 @@ from gradconv.multilevel.costs.model import (
     step_cells,
     step_work,
 )
-from gradconv.multilevel.costs.plan import Plan, check_whole, single
+from gradconv.multilevel.costs.plan import Plan, single
 from gradconv.rate_records import number
-from gradconv.train.budget import check_positive
 from gradconv.train.memory import largest_pass
 from gradconv.train.strategies.base import Leg, plan_of
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gradconv.errors import InputError, StorageError, shortened
+from gradconv.errors import InputError, StorageError, check_whole, shortened
 from gradconv.store import write_atomically
 
 # What a row holds, in this order; every row has all of them. `norm` is that of the mean gradient
@@ -97,8 +97,7 @@ class RunLog:
         StorageError
             If a file can not be written.
         """
-        if isinstance(step, bool) or not isinstance(step, int) or step < 0:
-            raise InputError(f"`step` must be a whole number, at least 0; got {shortened(step)}")
+        check_whole("step", step, 0)
         self.close()
         for table in COLUMNS:
             path = self._path(table)

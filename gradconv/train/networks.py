@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from gradconv.errors import InputError, check_number, shortened, unknown_name
+from gradconv.errors import InputError, check_whole, shortened, unknown_name
 from gradconv.nn import ESPCN, MeshFreeFactory, Prolong, ResNet, UNet
 from gradconv.nn.networks import ConvFactory, StandardFactory
 from gradconv.train.tasks import Task
@@ -75,10 +75,10 @@ def build_network(
         If an argument breaks a rule.
     """
     layers = _checked(name, task, layers)
-    check_number("channels", channels, 1, _MOST)
+    check_whole("channels", channels, 1, _MOST)
     width = WIDTHS[name] if width is None else width
-    check_number("width", width, 1, _MOST)
-    check_number("seed", seed, 0, 2**63 - 1)
+    check_whole("width", width, 1, _MOST)
+    check_whole("seed", seed, 0, 2**63 - 1)
     generator = torch.Generator().manual_seed(seed)
     made = _convolutions(conv, mesh_free_widths, padding_mode, generator)
     inputs = task.inputs(channels)
@@ -192,7 +192,7 @@ def _checked(name: str, task: Task, layers: int | None) -> int:
             f"inputs, such as superres; got task {task.spec}"
         )
     layers = LAYERS[name] if layers is None else layers
-    check_number("layers", layers, _FEWEST_LAYERS[name], 12 if name == "unet" else _MOST)
+    check_whole("layers", layers, _FEWEST_LAYERS[name], 12 if name == "unet" else _MOST)
     return layers
 
 

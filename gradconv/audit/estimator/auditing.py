@@ -29,7 +29,7 @@ from gradconv.audit.estimator.result import EstimatorAudit, Side
 from gradconv.audit.estimator.terms import Structure, structure
 from gradconv.audit.estimator.weights import Weights, weigh
 from gradconv.audit.findings import SEVERITIES, Finding
-from gradconv.errors import InputError, check_number, shortened
+from gradconv.errors import InputError, check_positive, check_whole, shortened
 from gradconv.loading import name_of
 from gradconv.mesh import MeshHierarchy
 from gradconv.nn.random_state import preserved_random_state
@@ -117,11 +117,11 @@ def audit_estimator(
     ...     print(f"{finding.where}: {finding.cause} ({finding.number:+.2f})")
     term 1 (n=16, 8): wrong sign (+1.00)
     """
-    check_number("steps", steps, LEAST_STEPS, 10**5)
-    check_number("seed", seed, 0, 2**62)
+    check_whole("steps", steps, LEAST_STEPS, 10**5)
+    check_whole("seed", seed, 0, 2**62)
     sizes = _sizes(hierarchy)
     declared = _declared(batch_sizes, len(sizes))
-    claimed = _claimed(work)
+    claimed = None if work is None else check_positive("work", work)
     if not isinstance(module, nn.Module):
         raise InputError(f"`module` must be a torch.nn.Module; got {shortened(module)}")
     if not any(p.requires_grad for p in module.parameters()):
@@ -309,18 +309,7 @@ def _declared(batch_sizes: Sequence[int] | None, levels: int) -> tuple[int, ...]
             f"`batch_sizes` must have one entry a level, {levels}, coarse to fine; "
             f"got {shortened(batch_sizes)}"
         )
-    for size in batch_sizes:
-        check_number("batch_sizes", size, 1, 10**9)
-    return tuple(int(b) for b in batch_sizes)
-
-
-def _claimed(work: float | None) -> float | None:
-    if work is None:
-        return None
-    real = isinstance(work, (int, float)) and not isinstance(work, bool)
-    if not real or not 0 < work < float("inf"):
-        raise InputError(f"`work` must be positive and finite; got {shortened(work)}")
-    return float(work)
+    return tuple(check_whole("batch_sizes", size, 1, 10**9) for size in batch_sizes)
 
 
 def _callable(step: Callable[..., Any], module: nn.Module) -> Callable[[], Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gradconv.errors import InputError, shortened
-from gradconv.terminal import make_console, progress_bar
+from gradconv.terminal import make_console, progress_bar, whole_numbers
 
 if TYPE_CHECKING:
     from gradconv.audit.estimator.loop import EstimatorLoop
@@ -76,7 +76,7 @@ def run(
     from gradconv.loading import load
 
     loop = made(load("estimator", name))
-    sizes = loop.hierarchy if levels is None else read_levels(levels)
+    sizes = loop.hierarchy if levels is None else read_sizes(levels)
     if sizes is None:
         raise InputError(
             "`hierarchy` must be given, by the estimator's factory or --levels; got none"
@@ -137,7 +137,7 @@ def made(given: Any) -> EstimatorLoop:
     )
 
 
-def read_levels(text: str) -> tuple[int, ...]:
+def read_sizes(text: str) -> tuple[int, ...]:
     """Read ``A:B``, powers of two, or the cells themselves with commas.
 
     Raises
@@ -147,26 +147,10 @@ def read_levels(text: str) -> tuple[int, ...]:
     """
     if ":" not in text:
         return whole_numbers("levels", text)
-    ends = whole_numbers("levels", text.replace(":", ",", 1))
-    if len(ends) != 2 or not 1 <= ends[0] < ends[1] <= 26:
-        raise InputError(f"`levels` must be A:B, increasing powers of two, or 16,32,64; got {text}")
-    return tuple(2**e for e in range(ends[0], ends[1] + 1))
+    from gradconv.mesh import read_levels
 
-
-def whole_numbers(name: str, text: str) -> tuple[int, ...]:
-    """Read whole numbers separated by commas.
-
-    Raises
-    ------
-    InputError
-        If one is none.
-    """
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(
-            f"`{name}` must be whole numbers with commas; got {shortened(text)}"
-        ) from None
+    first, last = read_levels(text)
+    return tuple(2**e for e in range(first, last + 1))
 
 
 def _show(document: dict[str, Any]) -> None:

@@ -18,28 +18,30 @@ from itertools import product
 import numpy as np
 
 from gradconv.kernels import Kernel
-from gradconv.laws.ingredients import Density, Transfer
+from gradconv.laws.aliases import check_aliases
+from gradconv.laws.densities import Density
 from gradconv.laws.integrals import Profile, lag_integral
 from gradconv.laws.symbols import kernel_values
+from gradconv.laws.transfers import Transfer
 from gradconv.laws.variance.contractions import KernelKey
-from gradconv.laws.variance.covariances import Part, check_aliases, noise_parts
+from gradconv.laws.variance.covariances import Part, noise_parts
 from gradconv.laws.variance.cubature import folded, pyramid, radial_rule
-from gradconv.laws.variance.scalars import Budget, ScalarTerm
+from gradconv.laws.variance.scalars import Expansion, ScalarTerm
 from gradconv.problem import Problem
 
 _BLOCK = 2**20
 
 
 def cell_terms(
-    problem: Problem, key: KernelKey, transfer: Transfer, noise: Density, budget: Budget
+    problem: Problem, key: KernelKey, transfer: Transfer, noise: Density, expansion: Expansion
 ) -> None:
     """Add the terms of noise with noise."""
     refining = problem.setting == "refinement"
     band = problem.noise.coupling == "modes" if refining else transfer.cut
     if noise.flat and not band:
-        _independent(problem, key, transfer, noise, budget)
+        _independent(problem, key, transfer, noise, expansion)
     else:
-        _power_law(problem, key, transfer, noise, budget, band)
+        _power_law(problem, key, transfer, noise, expansion, band)
 
 
 @dataclass(frozen=True)
@@ -164,17 +166,18 @@ def _shared(problem: Problem, transfer: Transfer, phases: np.ndarray) -> np.ndar
     if transfer.single:
         return np.ones(phases.shape[:-1])
     line = sum(
-        (1.0 if lag == 0 else 2.0) * c * np.cos(lag * phases) for lag, c in enumerate(transfer.rows)
+        (1.0 if lag == 0 else 2.0) * c * np.cos(lag * phases)
+        for lag, c in enumerate(transfer.autocorrelation)
     )
     return np.asarray(np.prod(line, axis=-1))
 
 
 def _independent(
-    problem: Problem, key: KernelKey, transfer: Transfer, noise: Density, budget: Budget
+    problem: Problem, key: KernelKey, transfer: Transfer, noise: Density, expansion: Expansion
 ) -> None:
     """Independent pixels: every covariance has finitely many lags."""
     dim = problem.dim
-    lags = len(transfer.rows)
+    lags = len(transfer.autocorrelation)
     # the coarse mode's own terms have degree 4·reach + 2·lags in its phase
     half = 1 << (4 * key.reach + 2 * lags).bit_length()
     rule = _Rule("transform", dim, 2 * half)
@@ -186,15 +189,17 @@ def _independent(
     for power, c in _contractions(key, rule):
         for (one, (f, k)), (two, (g, m)) in product(zip(parts, values, strict=True), repeat=2):
             terms = np.sum((c.fine - 2.0 * shared * c.mixed) * f * g, axis=1) + c.coarse * k * m
-            base = power + one.power + two.power - dim
+            base = power + one.exponent + two.exponent - dim
             value = float(np.mean(terms)) / 2.0**dim
             if abs(value) > 1e-13 * float(np.mean(np.abs(c.coarse * k * m))):
-                budget.terms.append(ScalarTerm(base, one.fine + two.fine, value, "noise", "cell"))
+                expansion.terms.append(
+                    ScalarTerm(base, one.fine_exponent + two.fine_exponent, value, "noise", "cell")
+                )
 
 
 def _on_levels(part: Part, fine: np.ndarray, coarse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     assert part.smooth is not None
-    return part.smooth(fine), 2.0**part.power * part.smooth(coarse)
+    return part.smooth(fine), 2.0**part.exponent * part.smooth(coarse)
 
 
 def _power_law(
@@ -202,7 +207,7 @@ def _power_law(
     key: KernelKey,
     transfer: Transfer,
     noise: Density,
-    budget: Budget,
+    expansion: Expansion,
     band: bool,
 ) -> None:
     dim = problem.dim
@@ -215,19 +220,21 @@ def _power_law(
         for one, two in product(spectra, repeat=2):
             if one.step + two.step > 2:
                 continue
-            base = power - dim + one.power + two.power
-            origin = (base, one.fine + two.fine)
+            base = power - dim + one.exponent + two.exponent
+            origin = (base, one.fine_exponent + two.fine_exponent)
             total = 0.0
             for kappa, terms in _pieces(c, one, two):
                 smooth = terms * (length / np.tile(heights, len(faces))) ** -kappa
                 radial = radial_rule(dim - 1.0 - kappa, count)
                 total += float(faces @ (smooth.reshape(len(faces), count) @ radial))
-            budget.terms.append(ScalarTerm(*origin, total / 2.0**dim, "noise", "cell"))
+            expansion.terms.append(ScalarTerm(*origin, total / 2.0**dim, "noise", "cell"))
             if band:
                 edge = 1.0 if transfer.cut and problem.setting == "coarsening" else 2.0
-                budget.limit(base + edge, origin[1], "the end of the band is known to first order")
+                expansion.limit(
+                    base + edge, origin[1], "the end of the band is known to first order"
+                )
             elif not noise.flat:
-                budget.limit(
+                expansion.limit(
                     base + (4.0 if noise.shift else 2.0),
                     origin[1],
                     "the tail of the spectrum is known to second order",
@@ -242,8 +249,8 @@ class _Spectrum:
     `coarse_rest`; `high` are the other fine slots; `shared` is |ρ|² by fine slot.
     """
 
-    power: float
-    fine: float
+    exponent: float
+    fine_exponent: float
     step: int
     alpha: float
     low: np.ndarray
@@ -274,7 +281,11 @@ def _spectra(
 ) -> list[_Spectrum]:
     dim = problem.dim
     fine = phases[:, None, :] + np.pi * corners(dim)
-    own = (noise.mesh_power, 0.0) if problem.setting == "refinement" else (0.0, noise.mesh_power)
+    own = (
+        (noise.mesh_exponent, 0.0)
+        if problem.setting == "refinement"
+        else (0.0, noise.mesh_exponent)
+    )
     zero, one = np.zeros(len(phases)), np.ones(len(phases))
     found = []
     orders = [(0, noise.scale)]

@@ -14,7 +14,7 @@ import numpy as np
 
 from gradconv.kernels import Kernel, KernelFormula
 from gradconv.laws.grid import scalings
-from gradconv.laws.symbols import kernel_values, mesh_size
+from gradconv.laws.symbols import kernel_values, lives_on_grid
 from gradconv.laws.variance.rays import Series, doubled, rays, taylor, times
 from gradconv.problem import Problem
 
@@ -48,7 +48,7 @@ def key_of(problem: Problem, formula: KernelFormula) -> KernelKey:
     scale = np.broadcast_to(kernel.scale, kernel.theta.shape)
     digest = f"{type(kernel).__name__} {kernel.dim} {kernel.theta.shape}".encode()
     digest += kernel.theta.tobytes() + scale.tobytes() + repr(formula.constants).encode()
-    grid = any(s.has(mesh_size()) for s in formula.slopes)
+    grid = lives_on_grid(formula)
     each = scalings(problem, formula) if grid else np.zeros(kernel.theta.shape[2])
     reach = 1 if formula.values is None else int(np.abs(formula.values).max(initial=1))
     return KernelKey(digest, grid, tuple(float(q) for q in each), reach, kernel)
@@ -60,15 +60,15 @@ class Contraction:
 
     Parameters
     ----------
-    power : float
-        Power of h.
+    exponent : float
+        Exponent of h.
     left, right : int
         Powers of m in X and X'.
     open, closed : tuple of ndarray
         By level pair: fine-fine, fine-coarse, coarse-fine, coarse-coarse.
     """
 
-    power: float
+    exponent: float
     left: int
     right: int
     open: tuple[Series, ...]

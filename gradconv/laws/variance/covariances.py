@@ -17,9 +17,10 @@ import numpy as np
 from scipy.special import zeta
 
 from gradconv.errors import LawError
-from gradconv.laws.ingredients import Density, Transfer, flat_covariance
+from gradconv.laws.aliases import WeightPart, check_aliases, replica_sum, side_parts
+from gradconv.laws.densities import Density
 from gradconv.laws.integrals import Profile, lag_integral
-from gradconv.laws.physical import WeightPart, replica_sum, side_parts
+from gradconv.laws.transfers import Transfer, flat_covariance
 from gradconv.laws.variance.rays import Series, chopped, doubled, exponential, taylor, times
 from gradconv.problem import Problem
 
@@ -53,7 +54,7 @@ class Part:
 
     Parameters
     ----------
-    power, fine : float
+    exponent, fine_exponent : float
         p and q.
     smooth : callable, optional
         g at phases, shape ``(…, dim)`` to ``(…)``; None is the restriction's own |T|².
@@ -65,8 +66,8 @@ class Part:
         Whether the two levels have no mode of the part in common.
     """
 
-    power: float
-    fine: float
+    exponent: float
+    fine_exponent: float
     smooth: Smooth | None
     density: Density | Sides | None = None
     known: float = math.inf
@@ -86,7 +87,7 @@ def signal_aliases(problem: Problem, transfer: Transfer, density: Density) -> li
     # the source has twice the level's cells: other modes on each level
     by_power: dict[float, list[WeightPart]] = {}
     for part in side_parts(problem, transfer, density):
-        by_power.setdefault(part.power.value(density, problem.dim), []).append(part)
+        by_power.setdefault(part.exponent.value(density, problem.dim), []).append(part)
     last = max(by_power)
     own = (density.scale, density.shift, density.alpha, float(transfer.smoothing))
     return [
@@ -106,7 +107,7 @@ def noise_parts(problem: Problem, transfer: Transfer, density: Density) -> list[
     if density.flat and not density.origin:
         raise LawError("`alpha` must be positive for a law of the fluctuation; got 0")
     if problem.setting == "refinement" or transfer.cut:
-        own = (density.mesh_power, 0.0)
+        own = (density.mesh_exponent, 0.0)
         if problem.setting == "coarsening":
             own = own[::-1]
         if density.flat:
@@ -114,7 +115,10 @@ def noise_parts(problem: Problem, transfer: Transfer, density: Density) -> list[
         return [Part(*own, None, density)]
     if density.flat:
         return flat_parts(problem.dim, transfer, density)
-    return [Part(0.0, density.mesh_power, None, density), *_alias_parts(problem, transfer, density)]
+    return [
+        Part(0.0, density.mesh_exponent, None, density),
+        *_alias_parts(problem, transfer, density),
+    ]
 
 
 def flat_parts(dim: int, transfer: Transfer, density: Density) -> list[Part]:
@@ -124,7 +128,7 @@ def flat_parts(dim: int, transfer: Transfer, density: Density) -> list[Part]:
     for axes in product(lines, repeat=dim):
         total = round(sum(exponent for exponent, _ in axes), 9)
         found.setdefault(total, []).append(tuple(rows for _, rows in axes))
-    own = density.mesh_power - dim
+    own = density.mesh_exponent - dim
     return [
         Part(dim + total, own - total, _trigonometric(density.scale, terms))
         for total, terms in found.items()
@@ -145,15 +149,6 @@ def _trigonometric(scale: float, terms: list[tuple[dict[int, float], ...]]) -> S
         return total
 
     return value
-
-
-def check_aliases(problem: Problem, transfer: Transfer) -> None:
-    """Raise a `LawError` where the aliases of a power law have no closed form."""
-    if transfer.single or transfer.smoothing < 0:
-        raise LawError(
-            f"`route` {problem.route} of restriction {problem.restriction.name} leaves the aliases "
-            "of a power law no closed form"
-        )
 
 
 def _alias_parts(problem: Problem, transfer: Transfer, density: Density) -> list[Part]:
@@ -210,7 +205,7 @@ class Levels:
         found: dict[int, np.ndarray] = {}
         if transfer.cut:
             return found
-        rows = np.array(transfer.rows)
+        rows = np.array(transfer.autocorrelation)
         counts = np.where(np.arange(len(rows)) == 0, 1.0, 2.0) * rows
         lags = np.arange(len(rows))
         line = taylor(
@@ -233,7 +228,7 @@ class Levels:
 
     def noise(self, part: Part) -> tuple[Series, Series, Series]:
         """Fine, mixed (coarse against fine) and coarse moments of a part, without S and powers."""
-        growth = 2.0**part.power
+        growth = 2.0**part.exponent
         if part.smooth is None:
             fine = exponential(0.0 * self._logs[0])
             if self._problem.setting == "refinement":

@@ -10,9 +10,9 @@ import numpy as np
 from gradconv.fields import PixelLaw
 from gradconv.kernels import KernelFormula
 from gradconv.laws.grid import lag_coefficients
-from gradconv.laws.ingredients import Transfer
+from gradconv.laws.transfers import Transfer
 from gradconv.laws.variance.contractions import KernelKey
-from gradconv.laws.variance.scalars import Budget, ScalarTerm
+from gradconv.laws.variance.scalars import Expansion, ScalarTerm
 from gradconv.problem import Problem
 
 
@@ -21,23 +21,23 @@ def fourth_cumulant(
     formula: KernelFormula,
     key: KernelKey,
     transfer: Transfer,
-    budget: Budget,
+    expansion: Expansion,
 ) -> None:
     """What a fourth cumulant κ₄ of independent pixels adds: κ₄ Σ_x B_xx²."""
     assert isinstance(problem.noise, PixelLaw)
-    excess, dim = problem.noise.excess, problem.dim
-    if excess is None or (transfer.cut and problem.setting == "coarsening"):
+    cumulant, dim = problem.noise.fourth_cumulant, problem.dim
+    if cumulant is None or (transfer.cut and problem.setting == "coarsening"):
         return
-    sampled = problem.setting == "refinement" or len(transfer.rows) == 1
+    sampled = problem.setting == "refinement" or len(transfer.autocorrelation) == 1
     if not key.grid:
-        budget.limit(
+        expansion.limit(
             3.0 * dim if sampled else 4.0,
             0.0 if sampled else 3.0 * dim,
             "the fourth cumulant of a wide kernel is left out",
         )
         return
     if not sampled and (transfer.single or transfer.smoothing not in (1, 2)):
-        budget.limit(
+        expansion.limit(
             -2.0 * dim, 3.0 * dim, "the fourth cumulant needs restrictions that leave splines"
         )
         return
@@ -49,9 +49,9 @@ def fourth_cumulant(
     for weights, reads in rule:
         gaps = {p: _diagonal_gap(lags, reads, p, sampled) for p, lags in by_power.items()}
         for (p, one), (q, two) in product(gaps.items(), repeat=2):
-            value = float(excess * np.sum(weights * np.sum(one * two, axis=(1, 2, 3))))
+            value = float(cumulant * np.sum(weights * np.sum(one * two, axis=(1, 2, 3))))
             powers = (dim + p + q, 0.0) if sampled else (p + q - 2 * dim, 3.0 * dim)
-            budget.terms.append(ScalarTerm(*powers, value, "noise", "flat"))
+            expansion.terms.append(ScalarTerm(*powers, value, "noise", "flat"))
 
 
 Reads = tuple[list[tuple[tuple[int, ...], np.ndarray]], list[tuple[tuple[int, ...], np.ndarray]]]

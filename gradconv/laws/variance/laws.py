@@ -12,13 +12,13 @@ import numpy as np
 
 from gradconv.errors import LawError
 from gradconv.laws.law import QuantityLaw, Term, VectorTerm
-from gradconv.laws.variance.scalars import Budget, ScalarTerm, merged
+from gradconv.laws.variance.scalars import Expansion, ScalarTerm, merged
 from gradconv.laws.variance.terms import variance_terms
-from gradconv.laws.variance.writing import SpreadPieces
+from gradconv.laws.variance.writing import FluctuationPieces
 from gradconv.problem import Problem
 
 
-def variance_budget(problem: Problem) -> Budget:
+def variance_expansion(problem: Problem) -> Expansion:
     """Terms of the variance.
 
     Raises
@@ -26,13 +26,15 @@ def variance_budget(problem: Problem) -> Budget:
     LawError
         If none is known although the variance is not zero.
     """
-    budget = variance_terms(problem)
-    if not budget.terms and budget.unknown is not None:
-        raise LawError(f"the variance is not known from {budget.limits()}")
-    return budget
+    expansion = variance_terms(problem)
+    if not expansion.terms and expansion.unknown is not None:
+        raise LawError(f"the variance is not known from {expansion.limits()}")
+    return expansion
 
 
-def variance_law(problem: Problem, budget: Budget, assumptions: tuple[str, ...]) -> QuantityLaw:
+def variance_law(
+    problem: Problem, expansion: Expansion, assumptions: tuple[str, ...]
+) -> QuantityLaw:
     """Law of the variance of the gap.
 
     Raises
@@ -40,22 +42,22 @@ def variance_law(problem: Problem, budget: Budget, assumptions: tuple[str, ...])
     LawError
         If the leading term is not positive.
     """
-    _check_positive(budget.terms, "variance")
-    terms = tuple(_term(t, t.value) for t in budget.terms)
-    pieces = SpreadPieces(problem, tuple(budget.terms))
+    _check_positive(expansion.terms, "variance")
+    terms = tuple(_term(t, t.value) for t in expansion.terms)
+    pieces = FluctuationPieces(problem, tuple(expansion.terms))
     return QuantityLaw(
         "variance",
         terms,
         assumptions,
-        _steps(budget),
+        _steps(expansion),
         pieces=pieces,
-        unknown=budget.unknown,
+        unknown=expansion.unknown,
     )
 
 
 def rms_law(
     problem: Problem,
-    budget: Budget,
+    expansion: Expansion,
     gaps: Iterable[VectorTerm],
     assumptions: tuple[str, ...],
 ) -> QuantityLaw:
@@ -69,8 +71,8 @@ def rms_law(
     vectors = list(gaps)
     products = [
         ScalarTerm(
-            one.power + two.power,
-            one.fine + two.fine,
+            one.exponent + two.exponent,
+            one.fine_exponent + two.fine_exponent,
             float(np.sum(one.vector * two.vector)),
             "mean",
             "mean",
@@ -78,19 +80,19 @@ def rms_law(
         )
         for one in vectors
         for two in vectors
-        if budget.knows(one.power + two.power, one.fine + two.fine)
+        if expansion.knows(one.exponent + two.exponent, one.fine_exponent + two.fine_exponent)
     ]
-    squares = merged([*budget.terms, *products])
+    squares = merged([*expansion.terms, *products])
     _check_positive(squares, "mean square")
-    steps = ("rms² = |mean gap|² + variance", *_steps(budget))
+    steps = ("rms² = |mean gap|² + variance", *_steps(expansion))
     return QuantityLaw(
         "rms_gap",
         _root(squares),
         assumptions,
         steps,
-        pieces=SpreadPieces(problem, tuple(squares)),
+        pieces=FluctuationPieces(problem, tuple(squares)),
         squares=tuple(_term(t, t.value) for t in squares),
-        unknown=budget.unknown,
+        unknown=expansion.unknown,
     )
 
 
@@ -107,20 +109,20 @@ def _root(squares: list[ScalarTerm]) -> tuple[Term, ...]:
     if lead.logs % 2:
         raise LawError("the leading term under a root must have an even power of log(1/h)")
     root = math.sqrt(lead.value)
-    half = ScalarTerm(lead.power / 2, lead.fine / 2, root, lead.origin, "", lead.logs // 2)
+    half = ScalarTerm(
+        lead.exponent / 2, lead.fine_exponent / 2, root, lead.origin, "", lead.logs // 2
+    )
     found = [_term(half, root)]
     for t in squares[1:]:
         if t.logs == lead.logs == 0:
-            powers = (t.power - lead.power / 2, t.fine - lead.fine / 2)
+            powers = (t.exponent - lead.exponent / 2, t.fine_exponent - lead.fine_exponent / 2)
             value = t.value / (2 * root)
             found.append(_term(ScalarTerm(*powers, value, t.origin, ""), value))
     return tuple(found)
 
 
 def _term(t: ScalarTerm, value: float) -> Term:
-    import sympy
-
-    return Term(t.power, t.fine, t.logs, value, sympy.Float(value, 8), t.origin)
+    return Term(t.exponent, t.fine_exponent, t.logs, value, t.origin)
 
 
 _REGIONS = {
@@ -130,13 +132,13 @@ _REGIONS = {
 }
 
 
-def _steps(budget: Budget) -> tuple[str, ...]:
+def _steps(expansion: Expansion) -> tuple[str, ...]:
     """How the terms of the variance were found, one line each."""
     found = ["variance by Isserlis' theorem: signal, signal x noise, noise x noise"]
-    for t in budget.terms:
+    for t in expansion.terms:
         where = "; ".join(_REGIONS[r] for r in t.region.split(" + "))
-        powers = f"h^{t.power:g}" + (f" h_L^{t.fine:g}" if t.fine else "")
+        powers = f"h^{t.exponent:g}" + (f" h_L^{t.fine_exponent:g}" if t.fine_exponent else "")
         found.append(f"{t.origin} ({where}): {t.value:.6g} {powers}")
-    if budget.unknown is not None:
-        found.append(f"not known from {budget.limits()}")
+    if expansion.unknown is not None:
+        found.append(f"not known from {expansion.limits()}")
     return tuple(found)

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from gradconv.errors import LawError
-from gradconv.laws.expansion import target_factors
-from gradconv.laws.ingredients import ORDER, Density, Keyed, signal_density
+from gradconv.kernels.separable import monomials
+from gradconv.laws.densities import Density, Keyed, signal_density
+from gradconv.laws.expansion import ORDER, target_factors
 from gradconv.laws.moments import Factor
+from gradconv.laws.physical import lattice_reach
 from gradconv.laws.variance.contractions import (
     Contraction,
     KernelKey,
@@ -22,7 +23,7 @@ from gradconv.laws.variance.contractions import (
     wide_contractions,
 )
 from gradconv.laws.variance.covariances import Sides
-from gradconv.laws.variance.rays import monomials, ray_weights, rays
+from gradconv.laws.variance.rays import ray_weights, rays
 from gradconv.laws.variance.scalars import NOTHING
 from gradconv.laws.variance.weights import spectral_moments
 from gradconv.problem import Problem
@@ -162,10 +163,7 @@ def degree_of(key: KernelKey) -> int:
 
 def reached(problem: Problem) -> np.ndarray:
     """Modes that a kernel of a physical width sees, one of ±j and then 0, ``(modes, dim)``."""
-    cutoff = problem.convolution.cutoff()
-    if cutoff is None:
-        raise LawError(f"`kernel` {problem.convolution} must decay or live on the grid for a law")
-    reach = math.ceil(0.85 * cutoff)
+    reach = lattice_reach(problem)
     axes = np.meshgrid(*[np.arange(-reach, reach + 1.0)] * problem.dim, indexing="ij")
     return np.stack([a.ravel() for a in axes], axis=1)[: (axes[0].size + 1) // 2]
 

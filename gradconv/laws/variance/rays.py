@@ -11,9 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from itertools import combinations_with_replacement
 
 import numpy as np
+
+from gradconv.kernels.separable import monomials
 
 _RADIUS = 1.0
 _CIRCLE = 64
@@ -105,15 +106,6 @@ def rays(dim: int, degree: int) -> np.ndarray:
     turn = np.pi * (1.0 + 5.0**0.5) * np.arange(count)
     radius = np.sqrt(1.0 - height**2)
     return np.stack([radius * np.cos(turn), radius * np.sin(turn), height], axis=1)
-
-
-@lru_cache(maxsize=64)
-def monomials(dim: int, degree: int) -> tuple[Monomial, ...]:
-    """All multi-indices of a degree."""
-    found = []
-    for axes in combinations_with_replacement(range(dim), degree):
-        found.append(tuple(axes.count(a) for a in range(dim)))
-    return tuple(found)
 
 
 @lru_cache(maxsize=64)

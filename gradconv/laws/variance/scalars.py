@@ -10,13 +10,13 @@ NOTHING = 1e-12  # of the sum of absolute values: rounding
 
 @dataclass(frozen=True)
 class ScalarTerm:
-    """value · h^power h_L^fine log(1/h)^logs in a variance or mean square.
+    """value · h^exponent h_L^fine_exponent log(1/h)^logs in a variance or mean square.
 
     With what it comes from, and its `shares` by origin where several add up.
     """
 
-    power: float
-    fine: float
+    exponent: float
+    fine_exponent: float
     value: float
     origin: str
     region: str
@@ -30,7 +30,7 @@ def rank(power: float, fine: float) -> tuple[float, float]:
 
 
 @dataclass
-class Budget:
+class Expansion:
     """Terms by power, and the first powers that are not known."""
 
     unknown: tuple[float, float] | None = None
@@ -46,7 +46,7 @@ class Budget:
         """Whether all that is as large as h^power h_L^fine is known."""
         return self.unknown is None or rank(power, fine) < rank(*self.unknown)
 
-    def absorb(self, other: Budget) -> None:
+    def absorb(self, other: Expansion) -> None:
         """Add the terms of another one, and what it does not know."""
         self.terms += other.terms
         if other.unknown is not None:
@@ -61,14 +61,14 @@ class Budget:
 
     def merge(self) -> None:
         """Add terms of the same powers; drop what is rounding or beyond what is known."""
-        self.terms = [t for t in merged(self.terms) if self.knows(t.power, t.fine)]
+        self.terms = [t for t in merged(self.terms) if self.knows(t.exponent, t.fine_exponent)]
 
 
 def merged(terms: Iterable[ScalarTerm]) -> list[ScalarTerm]:
     """Terms of the same powers added up, the leading one first; without rounding."""
     found: dict[tuple[float, float, int], list[ScalarTerm]] = {}
     for t in terms:
-        found.setdefault((round(t.power, 9), round(t.fine, 9), t.logs), []).append(t)
+        found.setdefault((round(t.exponent, 9), round(t.fine_exponent, 9), t.logs), []).append(t)
     total = []
     for (power, fine, logs), same in found.items():
         value = sum(t.value for t in same)
@@ -89,4 +89,4 @@ def merged(terms: Iterable[ScalarTerm]) -> list[ScalarTerm]:
                 float(power), float(fine), float(value), origin, region, logs, tuple(shares.items())
             )
         )
-    return sorted(total, key=lambda t: (*rank(t.power, t.fine), -t.logs))
+    return sorted(total, key=lambda t: (*rank(t.exponent, t.fine_exponent), -t.logs))

@@ -33,17 +33,18 @@ from typing import Any
 import numpy as np
 
 from gradconv.fields import PixelLaw
-from gradconv.laws.ingredients import (
+from gradconv.kernels.separable import monomials
+from gradconv.laws.aliases import alias_target, aliases_derived, target_growth
+from gradconv.laws.densities import (
     Density,
     Keyed,
     check_channels,
     noise_density,
     signal_density,
-    transfer_of,
 )
 from gradconv.laws.moments import lattice_moment
-from gradconv.laws.physical import alias_target, aliases_derived, target_growth
 from gradconv.laws.symbols import formula_of
+from gradconv.laws.transfers import transfer_of
 from gradconv.laws.variance.cells import cell_terms
 from gradconv.laws.variance.contractions import (
     Contraction,
@@ -60,14 +61,14 @@ from gradconv.laws.variance.covariances import (
 )
 from gradconv.laws.variance.cumulant import fourth_cumulant
 from gradconv.laws.variance.nodes import Nodes, Which, noise_nodes, signal_nodes
-from gradconv.laws.variance.rays import Series, chopped, monomials, ray_weights, times
-from gradconv.laws.variance.scalars import NOTHING, Budget, ScalarTerm
+from gradconv.laws.variance.rays import Series, chopped, ray_weights, times
+from gradconv.laws.variance.scalars import NOTHING, Expansion, ScalarTerm
 from gradconv.problem import Problem
 
 SIGNS = {(0, 0): 1.0, (0, 1): -1.0, (1, 0): -1.0, (1, 1): 1.0}
 
 
-def variance_terms(problem: Problem) -> Budget:
+def variance_terms(problem: Problem) -> Expansion:
     """All terms of the variance of the gap that are known.
 
     Parameters
@@ -87,25 +88,25 @@ def variance_terms(problem: Problem) -> Budget:
     # the values themselves: two targets given as functions may share a text
     where = (problem.setting, problem.restriction, problem.route)
     what = (problem.signal, problem.target, problem.noise.gain)
-    budget = Budget()
+    expansion = Expansion()
     if signal is not None:
-        budget.absorb(_signal_part(Keyed((key, where, what), problem), key))
+        expansion.absorb(_signal_part(Keyed((key, where, what), problem), key))
     if noise is not None:
-        budget.absorb(_noise_part(Keyed((key, where, problem.noise), problem), key))
+        expansion.absorb(_noise_part(Keyed((key, where, problem.noise), problem), key))
         if signal is not None:
             parts = noise_parts(problem, transfer, noise)
-            _mixed(problem, key, budget, signal, parts)
+            _mixed(problem, key, expansion, signal, parts)
             if not (key.grid or signal.finite) and aliases_derived(problem, transfer):
-                _noise_aliases(problem, key, budget, parts)
-    budget.merge()
-    return budget
+                _noise_aliases(problem, key, expansion, parts)
+    expansion.merge()
+    return expansion
 
 
 @lru_cache(maxsize=4096)
-def _signal_part(keyed: Keyed, kernel: KernelKey) -> Budget:
+def _signal_part(keyed: Keyed, kernel: KernelKey) -> Expansion:
     """Signal with signal, and how far anything with the signal is known."""
     problem = keyed.problem
-    signal, transfer, budget = signal_density(problem), transfer_of(problem), Budget()
+    signal, transfer, expansion = signal_density(problem), transfer_of(problem), Expansion()
     assert signal is not None
     growth = 0.0 if signal.finite else target_growth(problem)  # refuses unbounded targets
     if not (signal.finite or transfer.cut):
@@ -113,32 +114,32 @@ def _signal_part(keyed: Keyed, kernel: KernelKey) -> Budget:
         lead = signal.alpha + 2 * smoothing
         if kernel.grid or not aliases_derived(problem, transfer):
             known = lead - 2 * growth
-            budget.limit(known, 0.0, "aliases of the signal are not expanded")
+            expansion.limit(known, 0.0, "aliases of the signal are not expanded")
         else:
-            budget.limit(2 * lead, 0.0, "aliases of the signal against each other")
+            expansion.limit(2 * lead, 0.0, "aliases of the signal against each other")
             if problem.setting == "coarsening":
                 # how sharply the data's mesh ends the aliases, relative to their lead
                 end = min(2.0, lead - 1.0) if smoothing else lead - problem.dim + 1.0
-                budget.limit(lead - end, end, "the data's mesh ends the signal's aliases")
+                expansion.limit(lead - end, end, "the data's mesh ends the signal's aliases")
             parts = signal_aliases(problem, transfer, signal)
-            _mixed(problem, kernel, budget, signal, parts, alias_target(problem))
+            _mixed(problem, kernel, expansion, signal, parts, alias_target(problem))
     if problem.signal.random:
-        _signal(problem, kernel, budget, signal)
-    return budget
+        _signal(problem, kernel, expansion, signal)
+    return expansion
 
 
 @lru_cache(maxsize=4096)
-def _noise_part(keyed: Keyed, kernel: KernelKey) -> Budget:
+def _noise_part(keyed: Keyed, kernel: KernelKey) -> Expansion:
     """Noise with noise, whatever the signal."""
     problem = keyed.problem
-    noise, transfer, budget = noise_density(problem), transfer_of(problem), Budget()
+    noise, transfer, expansion = noise_density(problem), transfer_of(problem), Expansion()
     assert noise is not None
-    _noise(problem, kernel, budget, noise_parts(problem, transfer, noise), noise)
+    _noise(problem, kernel, expansion, noise_parts(problem, transfer, noise), noise)
     if kernel.grid:
-        cell_terms(problem, kernel, transfer, noise, budget)
+        cell_terms(problem, kernel, transfer, noise, expansion)
     if isinstance(problem.noise, PixelLaw):
-        fourth_cumulant(problem, formula_of(problem.convolution), kernel, transfer, budget)
-    return budget
+        fourth_cumulant(problem, formula_of(problem.convolution), kernel, transfer, expansion)
+    return expansion
 
 
 @dataclass
@@ -175,11 +176,11 @@ def _combine(sums: _Sums, contraction: Contraction, closed: bool, weights: list[
     parts = contraction.closed if closed else contraction.open
     terms = [times(part[:, None], weight) for part, weight in zip(parts, weights, strict=True)]
     total, size = (np.sum(np.broadcast_arrays(*a), axis=0) for a in (terms, map(np.abs, terms)))
-    sums.add(contraction.power, (contraction.left, contraction.right, closed), total, size)
+    sums.add(contraction.exponent, (contraction.left, contraction.right, closed), total, size)
 
 
 def _add(
-    budget: Budget,
+    expansion: Expansion,
     nodes: Nodes,
     levels: Levels,
     sums: _Sums,
@@ -194,16 +195,21 @@ def _add(
         weights, degrees = nodes.weights(densities, signals, which)
         base = power + own[0]
         _limits(
-            budget, (base, own[1]), (degrees, nodes.degree, known), series, size, weights[:degrees]
+            expansion,
+            (base, own[1]),
+            (degrees, nodes.degree, known),
+            series,
+            size,
+            weights[:degrees],
         )
         for e in range(degrees):
             values = (series[e] @ weights[e]).real
             rounding = NOTHING * (size[e] @ np.abs(weights[e]))
-            _record(budget, values, rounding, e, (base, own[1]), levels, origin)
+            _record(expansion, values, rounding, e, (base, own[1]), levels, origin)
 
 
 def _limits(
-    budget: Budget,
+    expansion: Expansion,
     own: tuple[float, float],
     known: tuple[int, int, float],
     series: Series,
@@ -217,14 +223,14 @@ def _limits(
     power, fine = own
     degrees, most, aliases = known
     if degrees <= most:
-        budget.limit(power + degrees, fine, "moments of the spectrum diverge")
-    budget.limit(power + most + 1, fine, f"series are kept to degree {most}")
+        expansion.limit(power + degrees, fine, "moments of the spectrum diverge")
+    expansion.limit(power + most + 1, fine, f"series are kept to degree {most}")
     if aliases < most:
-        budget.limit(power + aliases + 1, fine, "aliases are known to first order")
+        expansion.limit(power + aliases + 1, fine, "aliases are known to first order")
 
 
 def _record(
-    budget: Budget,
+    expansion: Expansion,
     values: np.ndarray,
     rounding: np.ndarray,
     degree: int,
@@ -241,10 +247,10 @@ def _record(
         value, floor = float(solver[step] @ row), float(np.abs(solver[step]) @ spread)
         if abs(value) > floor:
             powers = (own[0] + degree - 2 * step, own[1] + 2 * step)
-            budget.terms.append(ScalarTerm(*powers, value, origin, "inner"))
+            expansion.terms.append(ScalarTerm(*powers, value, origin, "inner"))
 
 
-def _signal(problem: Problem, key: KernelKey, budget: Budget, signal: Density) -> None:
+def _signal(problem: Problem, key: KernelKey, expansion: Expansion, signal: Density) -> None:
     nodes = signal_nodes(problem, key)
     levels = Levels(problem, transfer_of(problem), nodes.rays, nodes.degree)
     gains = [times(t, t) for t in levels.transfers()]
@@ -254,14 +260,14 @@ def _signal(problem: Problem, key: KernelKey, budget: Budget, signal: Density) -
     for c in nodes.contractions(key, problem.noise.gain):
         _combine(sums, c, False, weights)
         _combine(sums, c, True, weights)
-    own = (2 * signal.mesh_power, 0.0)
-    _add(budget, nodes, levels, sums, (signal, signal), 2, "signal", own)
+    own = (2 * signal.mesh_exponent, 0.0)
+    _add(expansion, nodes, levels, sums, (signal, signal), 2, "signal", own)
 
 
 def _mixed(
     problem: Problem,
     key: KernelKey,
-    budget: Budget,
+    expansion: Expansion,
     signal: Density,
     parts: list[Part],
     beyond: float | None = None,
@@ -288,8 +294,8 @@ def _mixed(
                     _combine(sums, c, False, straight)
                 _combine(sums, c, True, [2.0 * w for w in straight])
         densities = (signal,) if part.density is None else (signal, part.density)
-        own = (part.power, part.fine)
-        _add(budget, nodes, levels, sums, densities, 1, origin, own, part.known)
+        own = (part.exponent, part.fine_exponent)
+        _add(expansion, nodes, levels, sums, densities, 1, origin, own, part.known)
 
 
 def _by_levels(levels: Levels, part: Part) -> dict[tuple[int, int], Series]:
@@ -297,7 +303,9 @@ def _by_levels(levels: Levels, part: Part) -> dict[tuple[int, int], Series]:
     return {(0, 0): fine, (1, 0): mixed, (0, 1): mixed.conj(), (1, 1): coarse}
 
 
-def _noise_aliases(problem: Problem, key: KernelKey, budget: Budget, parts: list[Part]) -> None:
+def _noise_aliases(
+    problem: Problem, key: KernelKey, expansion: Expansion, parts: list[Part]
+) -> None:
     """Noise with the aliases of the signal."""
     signal, transfer, beyond = signal_density(problem), transfer_of(problem), alias_target(problem)
     assert signal is not None
@@ -319,13 +327,16 @@ def _noise_aliases(problem: Problem, key: KernelKey, budget: Budget, parts: list
             if not c.right and (beyond or not c.left):
                 _combine(sums, c, True, [2.0 * w for w in turned])
         densities = tuple(p.density for p in (noise_part, alias_part) if p.density is not None)
-        own = (noise_part.power + alias_part.power, noise_part.fine + alias_part.fine)
+        own = (
+            noise_part.exponent + alias_part.exponent,
+            noise_part.fine_exponent + alias_part.fine_exponent,
+        )
         known = min(noise_part.known, alias_part.known)
-        _add(budget, nodes, levels, sums, densities, 0, "signal x noise", own, known)
+        _add(expansion, nodes, levels, sums, densities, 0, "signal x noise", own, known)
 
 
 def _noise(
-    problem: Problem, key: KernelKey, budget: Budget, parts: list[Part], noise: Density
+    problem: Problem, key: KernelKey, expansion: Expansion, parts: list[Part], noise: Density
 ) -> None:
     """Noise with noise at modes of order 1."""
     if key.grid and noise.flat:
@@ -347,16 +358,16 @@ def _noise(
             if not (c.left or c.right):
                 _combine(sums, c, False, weights)
                 _combine(sums, c, True, weights)
-        own = (one.power + two.power, one.fine + two.fine)
+        own = (one.exponent + two.exponent, one.fine_exponent + two.fine_exponent)
         known = min(one.known, two.known)
         if key.grid:
-            _add_divergent(budget, nodes, levels, sums, densities, own, known)
+            _add_divergent(expansion, nodes, levels, sums, densities, own, known)
         else:
-            _add(budget, nodes, levels, sums, densities, 0, "noise", own, known)
+            _add(expansion, nodes, levels, sums, densities, 0, "noise", own, known)
 
 
 def _add_divergent(
-    budget: Budget,
+    expansion: Expansion,
     nodes: Nodes,
     levels: Levels,
     sums: _Sums,
@@ -371,7 +382,7 @@ def _add_divergent(
     for power, series, size in sums.totals():
         base = power + own[0]
         _limits(
-            budget,
+            expansion,
             (base, own[1]),
             (nodes.degree + 1, nodes.degree, known),
             series,
@@ -382,9 +393,9 @@ def _add_divergent(
             rounding = NOTHING * (size[e] @ np.abs(weights[e]))
             felt = np.abs(series[e] @ poles[e]) > 1e-9 * (size[e] @ np.abs(poles[e]))
             if np.any(felt):
-                budget.limit(base + e, own[1], "a logarithm of the fluctuation is not derived")
+                expansion.limit(base + e, own[1], "a logarithm of the fluctuation is not derived")
             values = scale * (series[e] @ weights[e]).real
-            _record(budget, values, scale * rounding, e, (base, own[1]), levels, "noise")
+            _record(expansion, values, scale * rounding, e, (base, own[1]), levels, "noise")
 
 
 @lru_cache(maxsize=128)

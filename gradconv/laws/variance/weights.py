@@ -15,13 +15,11 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import gamma, hyp1f1
 
-from gradconv.laws.ingredients import Density
-from gradconv.laws.moments import Factor, panels, theta_sum
-from gradconv.laws.variance.rays import monomials
+from gradconv.kernels.separable import monomials
+from gradconv.laws.densities import Density
+from gradconv.laws.moments import MODES, REACH, Factor, gaussians, panels, theta_sum
 
-MODES = 1024  # modes an axis of a theta sum with weights
-_REACH = 45.0  # exp(−45) is nothing
-_LOWEST = _REACH / MODES**2  # theta sums with weights know no smaller u
+_LOWEST = REACH / MODES**2  # theta sums with weights know no smaller u
 _LOWEST_PLAIN = 1e-14  # those without are Gaussian integrals there
 _FLAT = 1e-9
 
@@ -98,7 +96,7 @@ def _moments(
     least = parts[0][0]
     lowest = _LOWEST_PLAIN if factors is None else _LOWEST
     count = 100 if factors is None else 60
-    x, w = panels(np.linspace(math.log(lowest), math.log(_REACH / (1.0 + least)) + 0.5, count))
+    x, w = panels(np.linspace(math.log(lowest), math.log(REACH / (1.0 + least)) + 0.5, count))
     u = np.exp(x)
     density = u**order * np.exp(-least * u) / gamma(order)
     if len(parts) > 1:
@@ -146,13 +144,8 @@ def _line(
     columns = weight * k ** np.arange(degree + 1)[:, None]
     folded = columns[:, MODES:].copy()
     folded[:, 1:] += columns[:, :MODES][:, ::-1]
-    gauss = _gauss(tuple(u))  # real products are much faster
+    gauss = gaussians(tuple(u))  # real products are much faster
     found = list(folded.real @ gauss.T + 1j * (folded.imag @ gauss.T))
     half, end = np.abs(weight[[MODES + MODES // 2, -1]])
     closes = end < 1e-6 * np.abs(weight).max()  # such an axis leaves a line of modes
     return found, complex(weight[MODES]), 0.0 if closes else 1.0 + round(math.log2(end / half), 3)
-
-
-@lru_cache(maxsize=4)
-def _gauss(u: tuple[float, ...]) -> np.ndarray:
-    return np.asarray(np.exp(-np.multiply.outer(u, np.arange(MODES + 1.0) ** 2)))

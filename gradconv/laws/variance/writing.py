@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gradconv.laws.densities import Density, noise_density, signal_density
 from gradconv.laws.formulas import Meaning
-from gradconv.laws.ingredients import Density, noise_density, signal_density
 from gradconv.laws.variance.scalars import ScalarTerm
-from gradconv.laws.writing import SHOWN, Written, rational
+from gradconv.laws.writing import SHOWN, Written, as_exponent
 from gradconv.problem import Problem
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _SHARES = {
 _OWNERS = ("noise", "signal")
 
 
-class SpreadPieces:
+class FluctuationPieces:
     """The shares of a problem's variance or mean square, written when they are asked for."""
 
     def __init__(self, problem: Problem, terms: tuple[ScalarTerm, ...]) -> None:
@@ -72,7 +72,9 @@ class SpreadPieces:
             symbols[constant] = Meaning(text, value / number)
             total = total + constant * scale
         logs = sympy.log(1 / h) ** term.logs
-        return total * h ** rational(term.power) * fine ** rational(term.fine) * logs
+        return (
+            total * h ** as_exponent(term.exponent) * fine ** as_exponent(term.fine_exponent) * logs
+        )
 
     def steps(self, law: QuantityLaw) -> tuple[str, ...]:
         """Nothing beyond the law's own notes."""
@@ -83,12 +85,12 @@ def _scale(density: Density, owner: str, symbols: dict[Any, Meaning]) -> Any:
     """Constant of a spectral density: its formula, or a name if that is long."""
     import sympy
 
-    if sympy.count_ops(density.symbol) > 3:
+    if sympy.count_ops(density.constant) > 3:
         name = sympy.Symbol(f"S_{owner}", positive=True)
         text = f"constant of the {owner}'s spectral density, S |j|^(-alpha) at large j"
-        symbols[name] = Meaning(text, density.scale, ((name, density.symbol),))
+        symbols[name] = Meaning(text, density.scale, ((name, density.constant),))
         return name
     for symbol, known in density.values:
-        if sympy.sympify(density.symbol).has(symbol):
+        if sympy.sympify(density.constant).has(symbol):
             symbols[symbol] = Meaning(f"parameter of the {owner}", known)
-    return density.symbol
+    return density.constant

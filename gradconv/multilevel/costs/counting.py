@@ -7,7 +7,6 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from numbers import Integral
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
-from gradconv.errors import InputError, shortened
+from gradconv.errors import InputError, check_whole
 from gradconv.nn import MeshFreeConv1d, MeshFreeConv2d, MeshFreeConv3d, layer_cost
 from gradconv.nn.evaluation import (
     Loss,
@@ -145,10 +144,7 @@ def level_costs(
 
 def _checked(module: Any, batches: Any, repeats: Any) -> list[nn.Module]:
     """Modules of the levels, once the arguments are seen to be sound."""
-    if isinstance(repeats, bool) or not isinstance(repeats, Integral) or repeats < 0:
-        raise InputError(
-            f"`repeats` must be a whole number of at least 0; got {shortened(repeats)}"
-        )
+    check_whole("repeats", repeats, 0)
     if not isinstance(batches, Sequence) or not batches:
         raise InputError("`batches` must hold input and target of at least one level")
     for level, pair in enumerate(batches):

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gradconv.errors import InputError, shortened, unknown_name
-from gradconv.mesh import MAX_LEVEL
+from gradconv.errors import InputError, check_whole, shortened, unknown_name
+from gradconv.mesh import MAX_LEVEL, check_dim, read_levels
 from gradconv.multilevel.costs.model import (
     CostModel,
     cells,
@@ -22,9 +22,7 @@ from gradconv.multilevel.costs.model import (
 )
 from gradconv.multilevel.costs.plan import (
     Plan,
-    check_dim,
     check_levels,
-    check_whole,
     check_wholes,
     full_multiscale,
     halved,
@@ -36,6 +34,7 @@ from gradconv.multilevel.costs.plan import (
 )
 from gradconv.provenance import provenance
 from gradconv.rate_records import number
+from gradconv.terminal import whole_numbers
 
 if TYPE_CHECKING:
     from gradconv.multilevel.costs.counting import LevelCost
@@ -95,7 +94,10 @@ class Choices:
         """
         check_dim(options["dim"])
         check_whole("steps", options["steps"], 1)
-        listed = {n: _listed(n, options[n]) for n in ("counts", "stages")}
+        listed = {
+            name: None if options[name] is None else whole_numbers(name, options[name])
+            for name in ("counts", "stages")
+        }
         levels, powers = _levels(options["levels"])
         if levels is None:
             given = [len(values) for values in listed.values() if values is not None]
@@ -144,18 +146,6 @@ PLANS: dict[str, Callable[[Choices], Plan]] = {
 }
 
 
-def _listed(name: str, text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    parts = [part.strip() for part in text.split(",")]
-    if not all(_digits(part.removeprefix("-")) for part in parts):
-        raise InputError(
-            f"`{name}` must be whole numbers with commas, one for each level from coarse to fine; "
-            f"got {shortened(text)}"
-        )
-    return tuple(int(part) for part in parts)
-
-
 def _digits(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 16
 
@@ -164,20 +154,9 @@ def _levels(text: str | None) -> tuple[int | None, tuple[int, int] | None]:
     """Number of levels, and the powers of two of the coarsest and finest mesh if they are given."""
     if text is None:
         return None, None
-    first, colon, last = (part.strip() for part in text.partition(":"))
-    if not _digits(first) or (colon and not _digits(last)):
-        raise InputError(
-            "`levels` must be their number, or a:b, powers of two of the cells an axis; "
-            f"got {shortened(text)}"
-        )
-    if not colon:
-        return int(first), None
-    a, b = int(first), int(last)
-    if not 1 <= a <= b <= MAX_LEVEL:
-        raise InputError(
-            f"`levels` a:b must be powers of two between 1 and {MAX_LEVEL} that do not fall; "
-            f"got {shortened(text)}"
-        )
+    if _digits(text.strip()):
+        return int(text), None
+    a, b = read_levels(text)
     return b - a + 1, (a, b)
 
 

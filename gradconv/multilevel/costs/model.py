@@ -23,11 +23,11 @@ from numbers import Real
 import numpy as np
 
 from gradconv.errors import InputError, shortened
+from gradconv.mesh import check_dim
 from gradconv.multilevel.costs.plan import (
     Plan,
     Stage,
     Term,
-    check_dim,
     check_levels,
     pass_size,
 )

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from gradconv.backend import Backend
+from gradconv.errors import check_whole
 from gradconv.loading import load, load_loss
 from gradconv.mesh import Mesh
 from gradconv.multilevel.costs.counting import LevelCost, Pair, level_costs
-from gradconv.multilevel.costs.plan import check_whole
 from gradconv.nn.evaluation import as_loss, pick, run_module
 from gradconv.nn.making import cast, first_channels, made_for_meshes
 from gradconv.nn.random_state import preserved_random_state, start_random_state

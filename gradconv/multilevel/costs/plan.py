@@ -9,10 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
 
-from gradconv.errors import InputError, shortened
+from gradconv.errors import MOST, InputError, check_whole, shortened
 from gradconv.mesh import MAX_LEVEL
-
-MOST = 10**12  # samples or steps
 
 
 @dataclass(frozen=True)
@@ -207,20 +205,6 @@ def check_levels(levels: object) -> None:
     check_whole("levels", levels, 1, MAX_LEVEL + 1)
 
 
-def check_dim(dim: object) -> None:
-    """Refuse a dimension other than 1, 2 and 3."""
-    check_whole("dim", dim, 1, 3)
-
-
-def check_whole(argument: str, value: object, least: int, most: int = MOST) -> None:
-    """Refuse what is no whole number of a range."""
-    if not _is_whole(value) or not least <= int(value) <= most:  # type: ignore[call-overload]
-        raise InputError(
-            f"`{argument}` must be a whole number between {least} and {most}; "
-            f"got {shortened(value)}"
-        )
-
-
 def check_wholes(argument: str, values: object, length: int | None = None) -> tuple[int, ...]:
     """Check positive whole numbers, one a level, coarse to fine."""
     if isinstance(values, str) or not hasattr(values, "__iter__"):
@@ -236,13 +220,10 @@ def check_wholes(argument: str, values: object, length: int | None = None) -> tu
             f"fine; got {len(found)}: {shortened(found)}"
         )
     for level, value in enumerate(found):
-        if not _is_whole(value) or not 1 <= int(value) <= MOST:
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        if not whole or not 1 <= value <= MOST:
             raise InputError(
                 f"`{argument}` must be whole numbers of at least 1, coarse to fine; "
                 f"got {shortened(value)} on level {level}"
             )
     return tuple(int(v) for v in found)
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)

@@ -130,7 +130,7 @@ def _laws(
                     own,
                     symbol,
                     one.order,
-                    one.terms[0].fine if one.terms else 0.0,
+                    one.terms[0].fine_exponent if one.terms else 0.0,
                     bool(one.logs),
                     within,
                     at,

@@ -17,7 +17,7 @@ import numpy as np
 from torch import nn
 
 from gradconv.backend import Backend
-from gradconv.errors import InputError, check_gib, check_number, unknown_name
+from gradconv.errors import InputError, check_confidence, check_gib, check_whole, unknown_name
 from gradconv.loading import name_of
 from gradconv.mesh import MeshHierarchy
 from gradconv.multilevel.diagnosis.cautions import cautions
@@ -48,7 +48,6 @@ from gradconv.nn.evaluation import WHOLE, Loss, Output
 from gradconv.nn.random_state import preserved_random_state
 from gradconv.parallel import Progress, check_workers
 from gradconv.sampling import GIB
-from gradconv.statistics import check_confidence
 
 REPETITIONS = 16
 EFFORT = 6.0  # cost and number of samples of repetitions over those of the diagnosis itself
@@ -151,11 +150,11 @@ def diagnose(
     check_confidence(confidence)
     check_workers(workers, scheduler)
     check_epsilons(epsilons)
-    check_number("seed", seed, 0, 2**62)
+    check_whole("seed", seed, 0, 2**62)
     if samples is not None:
-        check_number("samples", samples, LEAST, 10**7)
+        check_whole("samples", samples, LEAST, 10**7)
     if repetitions != 0:
-        check_number("repetitions", repetitions, 2, 10**5)
+        check_whole("repetitions", repetitions, 2, 10**5)
     if cost not in UNITS:
         raise unknown_name("cost", cost, UNITS)
     check_gib(memory)

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from gradconv.errors import InputError, shortened
+from gradconv.errors import check_positive
 from gradconv.multilevel.diagnosis.level_table import LevelTable
 from gradconv.multilevel.diagnosis.sample_gradients import Array
 from gradconv.multilevel.moments import Moments
@@ -118,11 +118,7 @@ def check_epsilons(epsilons: object) -> None:
     if isinstance(epsilons, Sequence) and not isinstance(epsilons, str) and len(epsilons):
         values = list(epsilons)
     for value in values:
-        real = isinstance(value, (int, float, np.floating)) and not isinstance(value, bool)
-        if not real or not 0 < float(value) < np.inf:  # type: ignore[arg-type]
-            raise InputError(
-                f"`epsilons` must be positive and finite relative errors; got {shortened(epsilons)}"
-            )
+        check_positive("epsilons", value)
 
 
 @dataclass(frozen=True)

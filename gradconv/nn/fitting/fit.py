@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gradconv.errors import InputError, shortened
+from gradconv.errors import InputError, check_whole, shortened
 from gradconv.nn.fitting.dictionary import best_of_dictionary
 from gradconv.nn.fitting.refine import Kernels, monomial_values, refine, symbols
 from gradconv.nn.fitting.stencil_space import (
@@ -207,12 +207,10 @@ def fit_stencil(
     True
     """
     space = stencil_space(weight, mesh, extent, dilation, origin, spectrum, narrowest)
-    if isinstance(terms, bool) or not isinstance(terms, int) or terms < 1:
-        raise InputError(f"`terms` must be a whole number of at least 1; got {shortened(terms)}")
+    check_whole("terms", terms, 1)
     if derivatives not in (0, 1, 2) or isinstance(derivatives, bool):
         raise InputError(f"`derivatives` must be 0, 1 or 2; got {shortened(derivatives)}")
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
-        raise InputError(f"`steps` must be a whole number of at least 0; got {shortened(steps)}")
+    check_whole("steps", steps, 0)
     pairs = tuple(weight.shape[:2])
     if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1 or pairs[0] % groups:
         raise InputError(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from gradconv.errors import InputError, shortened
+from gradconv.errors import InputError, check_whole, shortened
 from gradconv.nn.checks import usual_sides
 from gradconv.nn.fitting.fit import fit_stencil
 from gradconv.nn.fitting.probe import meshes_of
@@ -355,8 +355,7 @@ def _checked_fitting(
         derivatives=derivatives,
         narrowest=narrowest,
     )
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
-        raise InputError(f"`steps` must be a whole number of at least 0; got {shortened(steps)}")
+    check_whole("steps", steps, 0)
     spec = RESTRICTIONS.parse(restriction).spec
     sides = usual_sides(mesh) if extent is None else tuple(extent)
     return _Fitting(sides, spectrum, tolerance, terms, derivatives, narrowest, steps, spec)

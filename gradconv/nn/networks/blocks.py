@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gradconv.errors import InputError, shortened, unknown_name
+from gradconv.errors import InputError, check_whole, shortened, unknown_name
 from gradconv.nn.networks.factory import ConvFactory, amplify, linear, make, pointwise
 from gradconv.nn.resample import Restrict
 
@@ -186,10 +186,7 @@ def check_input(x: Tensor, channels: int, dim: int, divisor: int = 1, why: str =
 def check_counts(**counts: object) -> None:
     """Raise an `InputError` unless every argument is a whole number of at least 1."""
     for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(
-                f"`{name}` must be a whole number of at least 1; got {shortened(value)}"
-            )
+        check_whole(name, value, 1)
 
 
 def check_widths(name: str, values: object, least: int = 1) -> tuple[int, ...]:

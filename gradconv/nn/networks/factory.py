@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from gradconv.errors import InputError, shortened, unknown_name
+from gradconv.mesh import check_dim
 from gradconv.nn.layer import MeshFreeConv1d, MeshFreeConv2d, MeshFreeConv3d
 from gradconv.nn.paddings import TORCH, checked_padding
 
@@ -262,9 +263,3 @@ def amplify(module: nn.Module, gain: float) -> nn.Module:
                 if weight is not None:
                     weight.mul_(gain)
     return module
-
-
-def check_dim(dim: object) -> None:
-    """Raise an `InputError` unless 1, 2 or 3."""
-    if isinstance(dim, bool) or dim not in (1, 2, 3):
-        raise InputError(f"`dim` must be 1, 2 or 3; got {shortened(dim)}")

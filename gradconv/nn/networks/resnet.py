@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from gradconv.errors import InputError, shortened
+from gradconv.errors import InputError, check_whole, shortened
 from gradconv.nn.networks.blocks import (
     Maker,
     NormMaker,
@@ -89,10 +89,7 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         check_counts(in_channels=in_channels, out_channels=out_channels, channels=channels)
-        if isinstance(layers, bool) or not isinstance(layers, int) or layers < 2:
-            raise InputError(
-                f"`layers` must be a whole number of at least 2; got {shortened(layers)}"
-            )
+        check_whole("layers", layers, 2)
         self.in_channels, self.dim = in_channels, dim
         self.step = _checked_step(1.0 / max(layers - 2, 1) if step is None else step)
         factory = conv_factory(conv, dim, padding_mode, generator)

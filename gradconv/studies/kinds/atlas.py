@@ -11,7 +11,7 @@ from gradconv.atlas.cache import digest
 from gradconv.atlas.cells import CHOICES, REPLICATES, enumerate_cells, names
 from gradconv.atlas.critical import POINTS, SHARES, critical_series
 from gradconv.atlas.figures import critical_figure, phase_figure
-from gradconv.errors import InputError, shortened, unknown_name
+from gradconv.errors import InputError, check_whole, shortened, unknown_name
 from gradconv.figures import Style
 from gradconv.studies.kinds.base import (
     KINDS,
@@ -40,8 +40,8 @@ class AtlasStudy(StudyKind):
             if name not in (*CHOICES, *OTHERS):
                 raise unknown_name("choice of an atlas", name, (*CHOICES, *OTHERS))
         sampled = {
-            "replicates": _whole("replicates", choices.get("replicates", REPLICATES), LEAST),
-            "seed": _whole("seed", choices.get("seed", 0), 0),
+            "replicates": check_whole("replicates", choices.get("replicates", REPLICATES), LEAST),
+            "seed": check_whole("seed", choices.get("seed", 0), 0),
         }
         known = names()
         chosen = {c: _texts(c, choices.get(c, known[c])) for c in CHOICES}
@@ -211,14 +211,6 @@ def _on_line(record: Record, point: Record) -> bool | None:
     derived = dict(zip(record["alpha"], record["order"], strict=True)).get(point["alpha"])
     low, high = point["interval"]
     return None if derived is None else bool(low <= derived <= high)
-
-
-def _whole(name: str, value: Any, least: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise InputError(
-            f"`{name}` must be a whole number of at least {least}; got {shortened(value)}"
-        )
-    return value
 
 
 def _texts(name: str, value: Any) -> list[str]:

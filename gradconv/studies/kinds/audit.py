@@ -10,7 +10,7 @@ from typing import Any
 
 from gradconv.audit import audit
 from gradconv.backend import Backend
-from gradconv.errors import InputError, LawError, check_gib, check_number, shortened, unknown_name
+from gradconv.errors import InputError, LawError, check_gib, check_whole, shortened, unknown_name
 from gradconv.figures import Style
 from gradconv.laws import derive
 from gradconv.mesh import MeshHierarchy
@@ -207,8 +207,8 @@ def _part(shared: Record, module: Record, case: Record, along: Any) -> Record:
         "case": title,
         "along": along,
     }
-    check_number("replicates", part["replicates"], 2, 10**6)
-    check_number("seed", part["seed"], 0, 2**62)
+    check_whole("replicates", part["replicates"], 2, 10**6)
+    check_whole("seed", part["seed"], 0, 2**62)
     check_gib(part["memory"])
     if not isinstance(part["explain"], bool):
         raise InputError(f"`explain` must be true or false; got {shortened(part['explain'])}")

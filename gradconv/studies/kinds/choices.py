@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
-from gradconv.errors import InputError, check_number, shortened, unknown_name
+from gradconv.errors import InputError, check_whole, shortened, unknown_name
 
 LARGEST = 1e9
 
@@ -39,7 +39,7 @@ def whole_numbers(name: str, given: object, least: int, largest: int) -> list[in
     """
     values = _listed(name, given)
     for value in values:
-        check_number(name, value, least, largest)
+        check_whole(name, value, least, largest)
     _rising(name, values)
     return values
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradconv.backend import Backend
-from gradconv.errors import InputError, check_number, shortened, unknown_name
+from gradconv.errors import InputError, check_whole, shortened, unknown_name
 from gradconv.figures import Style
 from gradconv.images import IMAGES, Tiles
 from gradconv.mesh import MeshHierarchy
@@ -145,10 +145,10 @@ def _part(given: Record) -> Record:
     if not isinstance(given.get("title"), str):
         raise InputError(f"`title` of a case must be text; got {shortened(given.get('title'))}")
     part: Record = {**DEFAULTS, "epsilons": None, **data, **given}
-    check_number("samples", part["samples"], 4, 10**7)
+    check_whole("samples", part["samples"], 4, 10**7)
     if part["repetitions"] != 0:
-        check_number("repetitions", part["repetitions"], 2, 10**5)
-    check_number("seed", part["seed"], 0, 2**62)
+        check_whole("repetitions", part["repetitions"], 2, 10**5)
+    check_whole("seed", part["seed"], 0, 2**62)
     check_epsilons(part["epsilons"])
     if part["cost"] not in UNITS:
         raise unknown_name("cost", part["cost"], UNITS)

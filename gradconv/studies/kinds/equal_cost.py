@@ -6,7 +6,7 @@ from dataclasses import fields
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from gradconv.errors import InputError, check_number, shortened, unknown_name
+from gradconv.errors import InputError, check_whole, shortened, unknown_name
 from gradconv.figures import Style
 from gradconv.studies.equal_cost_figures import variance_figure
 from gradconv.studies.equal_cost_words import (
@@ -59,8 +59,8 @@ class EqualCostStudy(StudyKind):
         if not tables or not cases:
             raise InputError(f"`case` must hold tables; got {shortened(cases)}")
         budgets = positive_numbers("budgets", choices["budgets"])
-        check_number("samples", choices["samples"], 4, 10**6)
-        check_number("repetitions", choices["repetitions"], 4, 10**5)
+        check_whole("samples", choices["samples"], 4, 10**6)
+        check_whole("repetitions", choices["repetitions"], 4, 10**5)
         states = whole_numbers("steps", choices["steps"], 0, 10**6)
         restrictions = names_of("restriction", choices["restriction"], RESTRICTIONS.names)
         shared = {k: v for k, v in choices.items() if k not in OWN}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gradconv.errors import InputError, shortened, unknown_name
+from gradconv.errors import InputError, check_whole, unknown_name
 from gradconv.fields import SIGNALS, SamplePath
 from gradconv.figures import Style
 from gradconv.mesh import Mesh
@@ -56,11 +56,7 @@ class FeatureMapStudy(StudyKind):
                 raise unknown_name("choice of feature maps", name, DEFAULTS)
         part = {**DEFAULTS, **choices}
         for name, least in LEAST.items():
-            value = part[name]
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise InputError(
-                    f"`{name}` must be a whole number of at least {least}; got {shortened(value)}"
-                )
+            check_whole(name, part[name], least)
         if part["finest"] % 2 ** part["steps"]:
             raise InputError(
                 f"`finest` must be halved {part['steps']} times to whole numbers; "

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gradconv.errors import InputError, shortened, unknown_name
+from gradconv.errors import InputError, check_whole, shortened, unknown_name
 from gradconv.figures import Style
 from gradconv.nn import MeshFreeConv1d, MeshFreeConv2d
 from gradconv.nn.kernel_figure import (
@@ -60,8 +60,7 @@ class Kernels(StudyKind):
                 f"`points` must be an odd number of at least 9, so that one is the origin; "
                 f"got {shortened(points)}"
             )
-        if not _whole(seed) or seed < 0:
-            raise InputError(f"`seed` must be a whole number of at least 0; got {shortened(seed)}")
+        check_whole("seed", seed, 0, 2**62)
         _layer(part)
         return {"kernels": part}
 

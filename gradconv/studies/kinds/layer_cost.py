@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gradconv.backend import Backend
-from gradconv.errors import InputError, check_number, shortened
+from gradconv.errors import InputError, check_whole, shortened
 from gradconv.figures import COLOURS, LAW, MARKERS, Style
 from gradconv.studies.kinds.base import (
     KINDS,
@@ -70,7 +70,7 @@ class LayerCostStudy(StudyKind):
             ("repeats", 2, 10_000),
             ("mesh", 4, LARGEST_MESH),
         ):
-            check_number(name, choices[name], least, largest)
+            check_whole(name, choices[name], least, largest)
         shared = {c: choices[c] for c in ("device", "threads", "channels", "batch", "repeats")}
         mesh = choices["mesh"]
         cells = positive_numbers("widths", choices["widths"])

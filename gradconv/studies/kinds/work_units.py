@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradconv.errors import InputError, shortened, unknown_name
+from gradconv.errors import InputError, check_whole, shortened, unknown_name
 from gradconv.figures import Style
 from gradconv.loading import load
 from gradconv.multilevel.costs.document import Choices, document
@@ -67,8 +67,7 @@ class WorkUnits(StudyKind):
                 f"got {shortened(networks)}"
             )
         seed = choices.get("seed", 0)
-        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-            raise InputError(f"`seed` must be a whole number of at least 0; got {shortened(seed)}")
+        check_whole("seed", seed, 0, 2**62)
         own = {name: value for name, value in choices.items() if name in DEFAULTS}
         plans = Choices.read({name: _text(name, v) for name, v in {**DEFAULTS, **own}.items()})
         for name in ("single", "multiscale"):

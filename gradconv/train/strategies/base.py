@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from gradconv.errors import InputError, shortened
+from gradconv.errors import InputError, check_whole, shortened
+from gradconv.mesh import check_dim
 from gradconv.multilevel.costs.plan import (
     Plan,
     Stage,
     Term,
-    check_dim,
     check_levels,
-    check_whole,
     check_wholes,
     halved,
     paper_counts,

@@ -9,8 +9,7 @@ from numbers import Real
 
 import numpy as np
 
-from gradconv.errors import InputError, shortened
-from gradconv.multilevel.costs.plan import check_whole
+from gradconv.errors import InputError, check_whole, shortened
 
 # Standard errors by which progress must be below the tolerance.
 ERRORS = 3.5

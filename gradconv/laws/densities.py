@@ -1,7 +1,6 @@
-"""What the derivation knows of a problem: spectral densities and transfers, read off formulas.
+"""Spectral densities of signal and noise, read off their formulas.
 
-A density is S(j) = C h^p (κ² + |j|²)^{−α/2}, or finitely many modes. A transfer is known by the
-cumulants of log |T₂(θ)|², T₂ the symbol of one restriction step; a chain of steps adds them up.
+A density is S(j) = C h^p (κ² + |j|²)^{−α/2}, or finitely many modes.
 """
 
 from __future__ import annotations
@@ -16,9 +15,6 @@ import numpy as np
 from gradconv.errors import LawError
 from gradconv.fields import PixelLaw, RandomField
 from gradconv.problem import Problem
-from gradconv.restriction import LocalRestriction
-
-ORDER = 4  # powers of h kept in expansions
 
 
 @dataclass(frozen=True)
@@ -37,10 +33,10 @@ class Density:
     ----------
     scale : float
         C.
-    symbol : sympy.Expr
+    constant : sympy.Expr
         C in symbols.
-    mesh_power : float
-        p, the power of the mesh size on which the field is drawn.
+    mesh_exponent : float
+        p, the exponent of the mesh size on which the field is drawn.
     shift : float
         κ².
     alpha : float
@@ -58,8 +54,8 @@ class Density:
     """
 
     scale: float
-    symbol: Any
-    mesh_power: float = 0.0
+    constant: Any
+    mesh_exponent: float = 0.0
     shift: float = 0.0
     alpha: float = 0.0
     alpha_symbol: Any = 0
@@ -90,7 +86,7 @@ class Density:
         return np.asarray(values)
 
 
-class Power(NamedTuple):
+class Exponent(NamedTuple):
     """An exponent of h or h_L: number + alpha·α + dim·d + mesh·p, with α and p of a density."""
 
     number: float = 0.0
@@ -98,17 +94,17 @@ class Power(NamedTuple):
     dim: float = 0.0
     mesh: float = 0.0
 
-    def plus(self, *other: float) -> Power:
+    def plus(self, *other: float) -> Exponent:
         """Add (number, alpha, dim, mesh)."""
         padded = (*other, 0.0, 0.0, 0.0)
-        return Power(*(a + b for a, b in zip(self, padded, strict=False)))
+        return Exponent(*(a + b for a, b in zip(self, padded, strict=False)))
 
     def value(self, density: Density, dim: int) -> float:
         """The exponent as a number."""
-        p = density.mesh_power
+        p = density.mesh_exponent
         return self.number + self.alpha * density.alpha + self.dim * dim + self.mesh * p
 
-    def symbol(self, density: Density, dim: Any) -> Any:
+    def in_symbols(self, density: Density, dim: Any) -> Any:
         """The exponent in the symbols of the density and `dim`."""
         number, alpha, axes, mesh = map(simplest_number, self)
         return number + alpha * density.alpha_symbol + axes * dim + mesh * density.mesh_symbol
@@ -163,11 +159,11 @@ def _read_density(
             f"{sympy.sstr(expression)}"
         )
     slope, shift = linear.all_coeffs()
-    symbol = constant * slope**power
+    whole = constant * slope**power
     alpha = sympy.simplify(-2 * power)
     return Density(
-        number(symbol),
-        symbol,
+        number(whole),
+        whole,
         number(exponent),
         number(shift / slope),
         number(alpha),
@@ -257,132 +253,6 @@ def signal_density(problem: Problem) -> Density | None:
             f"{signal.spec} (its law is evaluated with the measured spectrum instead)"
         )
     return read_density(found[0], found[1], square, h)
-
-
-@dataclass(frozen=True)
-class Transfer:
-    """What the restriction does to the power of a mode.
-
-    Parameters
-    ----------
-    cumulants : tuple of float
-        c₂, c₄ of log |T₂(θ)|² = c₂θ² + c₄θ⁴ + …, an axis.
-    rows : tuple of float
-        Autocorrelation of the taps of one step at lags 0, 1, …: cov of neighbouring outputs.
-    smoothing : int
-        r where |T₂| = |cos(θ/2)|^r, so that infinitely many steps make sinc^r; −1 if it is not.
-    cut : bool
-        Whether modes beyond the coarse mesh are cut (the spectral restriction).
-    single : bool
-        Whether a level is reached by one step whose taps do not depend on the factor.
-    """
-
-    cumulants: tuple[float, float]
-    rows: tuple[float, ...]
-    smoothing: int
-    cut: bool = False
-    single: bool = False
-
-
-def transfer_of(problem: Problem) -> Transfer:
-    """Transfer of a problem's restriction.
-
-    Raises
-    ------
-    LawError
-        If it depends on the position, or its direct step is no fixed symbol.
-    """
-    restriction = problem.restriction
-    if restriction.band_limiting:
-        return Transfer((0.0, 0.0), (1.0,), 0, cut=True)
-    if not isinstance(restriction, LocalRestriction):
-        raise LawError(
-            f"`restriction` must act alike at every position for a law; got {restriction.name}, "
-            "whose weights depend on the position: no power law"
-        )
-    single = problem.route == "direct" and not restriction.nested
-    taps = restriction.taps(4 if single else 2)
-    if single:
-        other = restriction.taps(8)
-        gap = {o: w for o, w in zip(*other, strict=True)}
-        shift = other[0][0] - taps[0][0]
-        if gap != {o + shift: w for o, w in zip(*taps, strict=True)}:
-            raise LawError(
-                f"`route` direct needs a restriction with taps independent of the factor for a "
-                f"law; got {restriction.name}"
-            )
-    return _read_taps(taps, single)
-
-
-@lru_cache(maxsize=64)
-def _read_taps(taps: tuple[tuple[int, ...], tuple[float, ...]], single: bool) -> Transfer:
-    import sympy
-
-    weights = {o: simplest_number(w) for o, w in zip(*taps, strict=True)}
-    if sum(weights.values()) != 1:
-        raise LawError(
-            f"`restriction` must keep constants for a law; its weights sum to "
-            f"{sum(weights.values())}"
-        )
-    theta = sympy.Symbol("theta", real=True)
-    lags: dict[int, Any] = {}
-    for a, w in weights.items():
-        for b, v in weights.items():
-            lags[a - b] = lags.get(a - b, 0) + w * v
-    power = sum(w * sympy.cos(theta * lag) for lag, w in lags.items())
-    series = sympy.series(sympy.log(power), theta, 0, 6).removeO()
-    cumulants = (float(series.coeff(theta, 2)), float(series.coeff(theta, 4)))
-    smoothing = -1
-    for r in range(5):
-        half = ((1 + sympy.cos(theta)) / 2) ** r  # cos²ʳ(θ/2)
-        if sympy.simplify(sympy.expand_trig(sympy.expand(power - half))) == 0:
-            smoothing = r
-            break
-    widest = max(lags)
-    rows = tuple(float(lags.get(lag, 0)) for lag in range(widest + 1))
-    return Transfer(cumulants, rows, smoothing, single=single)
-
-
-def flat_covariance(transfer: Transfer) -> list[tuple[float, dict[int, float]]]:
-    """Covariance, an axis, of what f-fold restriction leaves of unit independent pixels.
-
-    One step maps lags r_l to Σ_o a_o r_{2l+o}, a the taps' autocorrelation: a small matrix M, so
-    that log₂ f steps are M^{log₂ f}. Its eigenvalues λ give the powers f^{log₂ λ}.
-
-    Returns
-    -------
-    list of (exponent, {lag: coefficient})
-        r_lag(f) = Σ coefficient · f^exponent, for lags ≥ 0.
-    """
-    import sympy
-
-    autocorrelation = {0: simplest_number(transfer.rows[0])}
-    for lag, value in enumerate(transfer.rows[1:], start=1):
-        autocorrelation[lag] = autocorrelation[-lag] = simplest_number(value)
-    if transfer.single:  # one step, whatever f: the lags beyond the taps' reach are empty
-        return [(0.0, {0: float(autocorrelation[0])})]
-    reach = len(transfer.rows) - 1
-    size = max(1, reach)
-    matrix = sympy.zeros(size, size)
-    for lag in range(size):
-        for offset, value in autocorrelation.items():
-            source = abs(2 * lag + offset)
-            if source < size:
-                matrix[lag, source] += value
-    basis, diagonal = matrix.diagonalize()
-    start = basis.inv() * sympy.Matrix([1] + [0] * (size - 1))
-    found: dict[Any, dict[int, float]] = {}
-    for index in range(size):
-        eigenvalue = diagonal[index, index]
-        if eigenvalue == 0 or start[index] == 0:
-            continue
-        exponent = sympy.log(eigenvalue, 2)
-        part = found.setdefault(exponent, {})
-        for lag in range(size):
-            value = float(basis[lag, index] * start[index])
-            if value:
-                part[lag] = part.get(lag, 0.0) + value
-    return sorted(((float(e), p) for e, p in found.items()), key=lambda item: -item[0])
 
 
 def check_channels(problem: Problem) -> None:
