@@ -336,8 +336,8 @@ def _judge(derived: np.ndarray, sweep: Sweep, quantity: str) -> tuple[bool | Non
     measured, errors = sample.series(quantity)
     allowed = EXACT * np.abs(derived)
     allowed += rounding_floor(quantity, sample.magnitude, sample.epsilon_of(quantity))
-    if quantity == "variance":
-        allowed += _law_floor(sweep)
+    if quantity == "variance":  # stricter than `_law_floor`, below which nothing is compared
+        allowed += UNRESOLVED * sample.magnitude[1:] ** 2
     sampled = bool(np.any(errors > 0))
     if sampled and quantity == "rms_gap" and sample.exact:
         # what is sampled of it is the fluctuation alone
