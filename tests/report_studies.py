@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from gradconv.claims.claim import GRADES, VERDICTS
 from gradconv.claims.paper import CLAIMS
+from gradconv.problem import QUANTITIES
 from gradconv.studies import StudyFigure, StudyKind
 from gradconv.studies.stored import SCHEMA, write_part
 from gradconv.tables import Table
@@ -20,7 +21,6 @@ KERNELS = ("mfc", "stencil")
 TARGETS = ("identity", "shift")
 DIMS = (1, 2)
 MISSING = ("stencil", "white")  # no cells of these
-QUANTITIES = ("level_norm", "mean_gap", "variance", "rms_gap")
 
 
 class Stored(StudyKind):

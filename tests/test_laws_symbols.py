@@ -51,6 +51,9 @@ CHOICES = [
     )
 ] + [
     ("stencil:5", "plane-wave:3", "identity", "pixel:1", "bilinear", "coarsening", 2, 1, "direct"),
+    ("stencil:7", "plane-wave:3", "identity", "power:0.6", "average", "refinement", 1),
+    ("stencil:9", "band-limited:2", "shift:0.1", "pixel:1", "full_weighting", "coarsening", 1),
+    ("stencil:7", "band-limited:2", "blur:0.05", "matern:0.4:0.3", "injection", "coarsening", 1),
     ("stencil", "band-limited:2", "identity", "power:1", "average", "refinement", 1),
     ("stencil", "band-limited:2", "identity", "power:2", "injection", "coarsening", 2),
     ("stencil", "band-limited:2", "identity", "power:3.3", "average", "refinement", 1),

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 from distributed import LocalCluster
 
-from gradconv import runner, sampling
+from gradconv import runner, sampling, store
 from gradconv.atlas import build, critical
 from gradconv.atlas.cells import enumerate_cells
 from gradconv.cli import app
@@ -59,7 +59,7 @@ def simple(monkeypatch: pytest.MonkeyPatch) -> None:
     """Provenance without git, figures that cost no time, and a replicate or two a task."""
     monkeypatch.setenv("GIT_DIR", os.devnull)
     monkeypatch.setattr(runner.plots, "gap_figure", lambda records, title: repr(records))
-    monkeypatch.setattr(runner.figures, "figure_bytes", lambda text, kind: text.encode())
+    monkeypatch.setattr(store, "figure_bytes", lambda text, kind, style: text.encode())
     monkeypatch.setattr(sampling, "TASK_NUMBERS", 1)
     monkeypatch.setattr(sampling, "BATCH_NUMBERS", 2 * 2**6)
 
@@ -75,7 +75,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GIT_DIR", os.devnull)
         patch.setattr(runner.plots, "gap_figure", lambda records, title: repr(records))
-        patch.setattr(runner.figures, "figure_bytes", lambda text, kind: text.encode())
+        patch.setattr(store, "figure_bytes", lambda text, kind, style: text.encode())
         run(SweepConfig(**CHOICES), folder)
     return contents(folder)
 

@@ -25,7 +25,7 @@ from gradconv.errors import InputError, StorageError
 from gradconv.runner import run
 
 ROOT = Path(gradconv.__file__).resolve().parents[1]
-GAP_FIGURE, FIGURE_BYTES = runner.plots.gap_figure, runner.figures.figure_bytes
+GAP_FIGURE, FIGURE_BYTES = runner.plots.gap_figure, store.figure_bytes
 DERIVED = lru_cache(maxsize=8)(agreement.derive)
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and fork are POSIX")
@@ -56,7 +56,7 @@ plan = json.loads(sys.argv[1])
 runner.SAVE_INTERVAL = plan["save_interval"]
 if plan["plain_figures"]:
     runner.plots.gap_figure = lambda records, title: repr(records)
-    runner.figures.figure_bytes = lambda text, kind: text.encode()
+    store.figure_bytes = lambda text, kind, style: text.encode()
 rng = random.Random(plan["seed"])
 moment = {"count": 0}
 
@@ -177,7 +177,7 @@ def complete(folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GIT_DIR", os.devnull)
         patch.setattr(runner.plots, "gap_figure", GAP_FIGURE)
-        patch.setattr(runner.figures, "figure_bytes", FIGURE_BYTES)
+        patch.setattr(store, "figure_bytes", FIGURE_BYTES)
         patch.setattr(sys, "argv", ["gradconv", *SWEEP, "-o", str(folder)])
         with pytest.raises(SystemExit) as stop:
             cli.main()
@@ -198,7 +198,7 @@ def simplify(patch: pytest.MonkeyPatch) -> None:
     """For runs in this process: no git in the provenance, plain figures, a law derived once."""
     patch.setenv("GIT_DIR", os.devnull)
     patch.setattr(runner.plots, "gap_figure", lambda records, title: repr(records))
-    patch.setattr(runner.figures, "figure_bytes", lambda text, kind: text.encode())
+    patch.setattr(store, "figure_bytes", lambda text, kind, style: text.encode())
     patch.setattr(agreement, "derive", DERIVED)
 
 
@@ -536,7 +536,7 @@ def test_files_that_may_not_grow(
     with monkeypatch.context() as patch:
         if limit > 10_000:
             patch.setattr(runner.plots, "gap_figure", GAP_FIGURE)
-            patch.setattr(runner.figures, "figure_bytes", FIGURE_BYTES)
+            patch.setattr(store, "figure_bytes", FIGURE_BYTES)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
         try:
             with pytest.raises(SystemExit) as stop:

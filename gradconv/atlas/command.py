@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from gradconv.figures import KINDS
 from gradconv.terminal import folder, make_console, progress_bar
 
 CHOICES = ("kernel", "noise", "setting", "restriction", "target", "dim")
@@ -110,6 +109,8 @@ def _show(document: dict[str, Any], output: Path | None) -> None:
     for count, quantities, reason in present.reasons(document):
         console.print(f"explained: {count} cells ({quantities}): {reason}", markup=False)
     if output is not None:
+        from gradconv.figures import KINDS
+
         console.print(
             f"Written to {output}: atlas.json.gz, table.md, phase and critical as "
             f"{'/'.join(KINDS)}",

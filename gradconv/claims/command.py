@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from gradconv.figures import KINDS
 from gradconv.terminal import folder, make_console
 
 
@@ -61,6 +60,8 @@ def claims_command(
     for line in present.footnotes(document):
         console.print(line, style="dim", markup=False)
     if output is not None:
+        from gradconv.figures import KINDS
+
         names = ", ".join(c["id"] for c in document["claims"])
         console.print(
             f"Written to {output}: claims.json, claims.md, claims.tex and {'/'.join(KINDS)} of "

@@ -16,6 +16,7 @@ from gradconv.laws.grid import (
     far_end,
     flat_parts,
     inner_parts,
+    lags_told_apart,
     only_origin,
     outer_parts,
     outer_profile,
@@ -332,7 +333,8 @@ def _profile_text(profile: Profile) -> str:
 
 def _lag_products(problem: Problem, target: bool) -> list[tuple[Lags, np.ndarray]]:
     """Re[conj(b_j) b_n] at k = φ/h, h = 1, as Σ_δ B_jn(δ) cos(δ·φ); b_n = 1 for the target."""
-    kernel, dim, n = problem.convolution, problem.dim, 8
+    kernel, dim = problem.convolution, problem.dim
+    n = lags_told_apart(formula_of(kernel))
     phi = 2.0 * np.pi * np.fft.fftfreq(n)
     values = kernel_values(
         kernel, tuple(np.meshgrid(*[phi] * dim, indexing="ij", sparse=True)), 1.0

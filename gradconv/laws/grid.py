@@ -189,6 +189,12 @@ def scalings(problem: Problem, formula: KernelFormula) -> np.ndarray:
     return each if not formula.index else np.full(problem.convolution.theta.shape[2], each[0])
 
 
+def lags_told_apart(formula: KernelFormula) -> int:
+    """Phases an axis on which the lags of products of two taps are not aliases of each other."""
+    reach = 2 if formula.values is None else int(np.abs(formula.values).max(initial=1))
+    return 1 << (4 * reach + 1).bit_length()
+
+
 def lag_coefficients(
     problem: Problem, formula: KernelFormula, target: bool = False
 ) -> Iterator[tuple[float, tuple[int, ...], np.ndarray]]:
@@ -198,8 +204,7 @@ def lag_coefficients(
     """
     kernel, dim = problem.convolution, problem.dim
     each = scalings(problem, formula)
-    reach = 2 if formula.values is None else int(np.abs(formula.values).max(initial=1))
-    n = 1 << (4 * reach + 1).bit_length()
+    n = lags_told_apart(formula)
     phi = 2.0 * np.pi * np.fft.fftfreq(n)
     axes = np.meshgrid(*[phi] * dim, indexing="ij", sparse=True)
     values = kernel_values(kernel, tuple(axes), 1.0)  # at h = 1 frequencies are phases
