@@ -341,7 +341,7 @@ def test_the_atlas_on_workers_is_that_of_one_process(
     how: str, ways: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # half a standard error allowed: nearly every cell is measured again, on fresh paths
-    monkeypatch.setattr(build, "allowed", lambda *_: 0.5)
+    monkeypatch.setattr(build, "simultaneous_quantile", lambda *_: 0.5)
     again: list[int] = []
     honest = build.Found
 
