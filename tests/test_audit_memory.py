@@ -122,7 +122,7 @@ choices = dict(noise="pixel:0.5", dtype=dtype, explain=explain, replicates=3)
 audit(make(2), **choices, hierarchy=(8, 16, 32, 64))  # libraries load what they need
 net, hierarchy = make(24), (16, 32, 64, 128, 256)
 try:
-    audit(net, **choices, hierarchy=hierarchy, memory=1e-5)
+    audit(net, **choices, hierarchy=hierarchy, memory=0.02)  # enough for a sample
 except InputError as error:
     needed = float(re.search(r"about ([\\d.e-]+) GiB", str(error))[1])
 bound, start = 1.02 * needed, resident()
