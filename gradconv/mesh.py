@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from gradconv.backend import NUMPY, Array, Backend
-from gradconv.errors import InputError, check_whole, shortened
+from gradconv.errors import InputError, check_whole, shortened, unknown_name
 
 MAX_LEVEL = 26  # 2**26 cells a line: 0.5 GiB of float64, the longest line worth sweeping
+OFFSETS = {"cell": 0.5, "vertex": 0.0}  # of the first point, in cells
 
 
 def check_dim(dim: object) -> int:
@@ -100,9 +101,15 @@ class Mesh:
         ----------
         grid : {"cell", "vertex"}
             Cell centres (i + 1/2)h or vertices ih.
+
+        Raises
+        ------
+        InputError
+            If there is no such grid.
         """
-        offset = {"cell": 0.5, "vertex": 0.0}[grid]
-        x = (np.arange(self.n) + offset) * self.h
+        if grid not in OFFSETS:
+            raise unknown_name("grid", grid, OFFSETS)
+        x = (np.arange(self.n) + OFFSETS[grid]) * self.h
         return tuple(_along(x, axis, self.dim) for axis in range(self.dim))
 
 

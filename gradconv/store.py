@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 CONFIGURATION = "configuration.json"
 PARTS = "parts"
-RESULTS = ("rates.json", "table.md", "sweep.nc", "figure.png", "figure.pdf", "figure.svg")
+RESULTS = ("rates.json", "table.md", "sweep.nc", *(f"figure.{kind}" for kind in KINDS))
 TEMPORARY = ".gradconv-"  # prefix of files being written
 DIGEST = 32  # bytes of SHA-256 behind the array of a part
 

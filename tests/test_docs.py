@@ -21,6 +21,7 @@ from unittest.mock import MagicMock
 
 import click
 import pytest
+from click.core import ParameterSource
 
 import gradconv
 from gradconv import plots
@@ -124,7 +125,18 @@ def test_sweep_commands_are_valid() -> None:
 def test_commands_have_these_options(words: list[str]) -> None:
     """Every `gradconv` line of a page is taken by the command line; nothing is run."""
     name, *rest = words[1:]
-    app.commands[name].make_context(name, rest, parent=click.Context(app))
+    context = app.commands[name].make_context(name, rest, parent=click.Context(app))
+    flags = {word.partition("=")[0] for word in rest if word.startswith("-") and word != "-"}
+    options = {o: p.name for p in context.command.params for o in (*p.opts, *p.secondary_opts)}
+    for flag in flags:
+        source = context.get_parameter_source(str(options[flag]))
+        assert source is ParameterSource.COMMANDLINE, flag
+
+
+@pytest.mark.parametrize("rest", [["--kernels", "mfc"], ["--kernel"], ["stray"]])
+def test_a_command_with_other_options_would_be_seen(rest: list[str]) -> None:
+    with pytest.raises(click.UsageError):
+        app.commands["sweep"].make_context("sweep", rest, parent=click.Context(app))
 
 
 def test_commands_in_help_keep_their_lines() -> None:

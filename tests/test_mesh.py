@@ -106,3 +106,8 @@ def test_real_operator_commutes_with_the_real_transform(dim: int) -> None:
         slow += np.fft.ifftn(np.fft.fftn(x) * symbol(*k)) / 2**dim
     assert np.abs(slow.imag).max() < 1e-14
     assert np.abs(fast - slow.real).max() < 1e-14
+
+
+def test_points_of_an_unknown_grid_are_refused() -> None:
+    with pytest.raises(InputError, match="`grid` must be one of cell, vertex; got 'face'"):
+        Mesh(1, 4).points("face")
