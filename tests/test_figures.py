@@ -22,7 +22,7 @@ from gradconv.audit.figure import audit_figure
 from gradconv.claims.figures import claim_figure
 from gradconv.config import SweepConfig
 from gradconv.errors import InputError
-from gradconv.figures import KINDS, SCREEN, STYLES, Style, figure_bytes, find_style
+from gradconv.figures import KINDS, SCREEN, STYLES, Style, figure_bytes, find_style, mesh_axis
 from gradconv.multilevel.diagnosis.diagnosing import diagnose
 from gradconv.multilevel.diagnosis.figure import diagnosis_figure
 from gradconv.nn import MeshFreeConv1d, MeshFreeConv2d
@@ -432,3 +432,18 @@ def test_every_glyph_of_the_styles_exists() -> None:
             with pytest.warns(UserWarning, match="missing from font"):
                 figure_bytes(figure, "png", style)  # control
     assert matplotlib.rcParams["font.size"] == matplotlib.rcParamsDefault["font.size"]
+
+
+@pytest.mark.parametrize("count", [4, 7, 13])
+def test_meshes_get_finer_to_the_right(count: int) -> None:
+    """Few enough ticks are labelled, the finest among them; every mesh has one."""
+    h = [2.0**-k for k in range(3, 3 + count)]
+    axes = Figure().subplots()
+    mesh_axis(axes, h, labels=6)
+    left, right = axes.get_xlim()
+    assert left > h[0] > h[-1] > right
+    assert list(axes.get_xticks()) == h
+    names = [label.get_text() for label in axes.get_xticklabels()]
+    assert names[-1] == f"1/{2 ** (2 + count)}"
+    assert 2 <= sum(map(bool, names)) <= 6
+    assert "finer to the right" in axes.get_xlabel()

@@ -12,7 +12,7 @@ from gradconv import KernelOptions, MeshHierarchy, Multiplier, Problem, Sweep, s
 from gradconv.errors import InputError
 from gradconv.kernels.stencil import Stencil
 from gradconv.problem import QUANTITIES
-from gradconv.statistics import GradientSample
+from gradconv.statistics import ROUNDING, GradientSample, rounding_floor
 
 HIERARCHY = MeshHierarchy.powers_of_two(1, 3, 7)
 
@@ -226,3 +226,14 @@ def test_choices_are_whole_and_registered_once() -> None:
         NOISES.register("pixel")(NOISES["pixel"])
     other: Registry[Noise] = Registry("noise")
     assert other.names == []
+
+
+def test_rounding_floors_have_the_units_of_their_quantities() -> None:
+    """Sizes of terms that cancel add up over a gap; a variance has the square of a gap's."""
+    magnitude, epsilon = np.array([1.0, 3.0, 10.0]), 2.0**-20
+    unit = ROUNDING * epsilon
+    assert rounding_floor("level_norm", magnitude, epsilon) == pytest.approx(unit * magnitude)
+    gap = unit * np.array([4.0, 13.0])
+    for quantity in ("mean_gap", "rms_gap"):
+        assert rounding_floor(quantity, magnitude, epsilon) == pytest.approx(gap)
+    assert rounding_floor("variance", magnitude, epsilon) == pytest.approx(gap**2)
